@@ -90,7 +90,8 @@ class EngineCollector:
     @property
     def exemplars(self) -> Mapping[SeriesKey, Exemplar]:
         """Those of the page that was read last, if it is OpenMetrics and has some."""
-        return self._translator.exemplars if self._translator is not None else {}
+        own = self._translator.exemplars if self._translator is not None else {}
+        return {**own, **self._proxy.exemplars} if self._proxy is not None else own
 
     async def collect(self) -> Sequence[Sample]:
         """As `_collect`, with what a proxy before the engine has measured."""

@@ -6,6 +6,7 @@ and the proxy's until then, so that no request counts twice under one target.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tocsin_exporter.catalogue.table import Table
 from tocsin_exporter.collectors import engine_text
@@ -16,7 +17,7 @@ from tocsin_exporter.collectors.engine_windows import EngineWindows
 from tocsin_exporter.engine_access import EngineAccess, EngineClient, place
 from tocsin_exporter.http import BadAnswer, httpx
 from tocsin_exporter.slices import in_slices
-from tocsin_exporter.snapshot import Sample, labels
+from tocsin_exporter.snapshot import Exemplar, Sample, SeriesKey, labels
 
 _MOST_BYTES = 4 << 20
 _OWN = 'tocsin_proxy_engine_connections{target="'  # says whose proxy it is, whatever it has counted
@@ -33,7 +34,8 @@ class ProxyReader:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._target, self._families = target, families
-        self._client = EngineClient(access, transport)
+        headers = {**access.headers, "Accept": "application/openmetrics-text"}  # with exemplars
+        self._client = EngineClient(replace(access, headers=headers), transport)
         self._translator = Translator(TOCSIN, target, families)
         self._windows = EngineWindows(families)
         self._of_engine = set[str]()  # families that the engine has said
@@ -66,6 +68,15 @@ class ProxyReader:
         return [
             *own, *more, Sample(family, float(measured is not None), labels(target=self._target))
         ]  # fmt: skip
+
+    @property
+    def exemplars(self) -> dict[SeriesKey, Exemplar]:
+        """Of the last page, behind series of the families that are the proxy's."""
+        return {
+            (name, about): example
+            for (name, about), example in self._translator.exemplars.items()
+            if name.removesuffix("_bucket") not in self._of_engine
+        }
 
     async def aclose(self) -> None:
         await self._client.aclose()

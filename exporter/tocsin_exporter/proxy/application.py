@@ -271,7 +271,9 @@ class ProxyApp:
             measurement.status = exchange.status
             measurement.read_rest()
             request.outcome = request.outcome or outcome(status, measurement.output.error)
-            model = measurement.count(request.outcome, request.error, now)
+            given = request.header(b"x-request-id").decode("latin-1")
+            example = measurement.example(given, int(self._wall() * 1000))
+            model = measurement.count(request.outcome, request.error, now, example)
             if self._judge is not None and request.outcome == SUCCESS:
                 model.anomalies.update(self._judge(measurement.asked, measurement.output))
             self._count_client(request.owner, measurement)

@@ -43,6 +43,7 @@ class Said:
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
     error: str = ""  # its type
+    request_id: str = ""
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class Output:
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
     error: str = ""
+    request_id: str = ""
     whole: bool = True  # whether all of it could be read
 
     def add(self, said: Said) -> None:
@@ -70,6 +72,7 @@ class Output:
         self.finish = said.finish or self.finish
         self.model = said.model or self.model
         self.error = said.error or self.error
+        self.request_id = said.request_id or self.request_id
         if said.prompt_tokens is not None:
             self.prompt_tokens = said.prompt_tokens
         if said.generated_tokens is not None:
@@ -116,7 +119,7 @@ def _parts_text(content: object) -> str:
 
 def said(document: Document) -> Said:
     """What one JSON object of an answer says."""
-    found = Said(model=_text(document.get("model")))
+    found = Said(model=_text(document.get("model")), request_id=_text(document.get("id")))
     for keys, read in _READERS:
         if not keys.isdisjoint(document):
             read(document, found)
@@ -140,6 +143,7 @@ def _read_usage(document: Document, found: Said) -> None:
         if not isinstance(holder, dict):
             continue
         found.model = found.model or _text(holder.get("model"))
+        found.request_id = found.request_id or _text(holder.get("id"))
         usage = holder.get("usage")
         if not isinstance(usage, dict):
             continue

@@ -11,12 +11,14 @@ from tocsin_exporter.proxy.metrics import (
     REJECTED,
     SUCCESS,
     TIMEOUT,
+    Example,
     ModelCounters,
     ProxyMetrics,
 )
 
 _MOST_TYPE = 40
 _LONGEST_NAME = 200
+_LONGEST_ID = 100
 _REFUSED = frozenset((408, 429))
 _FINISH = frozenset(
     "stop length tool_calls function_call content_filter eos_token stop_sequence end_turn"
@@ -110,8 +112,11 @@ class Measurement:
         given = self.output.generated_tokens
         return self.chunks if given is None else given
 
-    def count(self, outcome: str, error_type: str, now: float) -> ModelCounters:
-        """Into the metrics; `error_type` is that of what went wrong, "" for nothing."""
+    def count(
+        self, outcome: str, error_type: str, now: float, example: Example | None = None
+    ) -> ModelCounters:
+        """Into the metrics; `error_type` is that of what went wrong, "" for nothing. `example` is
+        how the request is known."""
         output, model = self.output, self._model()
         model.ended[outcome] += 1
         if outcome != SUCCESS:
@@ -121,18 +126,26 @@ class Measurement:
             reason = output.finish or "unknown"
             model.finished[reason if reason in _FINISH else "other"] += 1
         if outcome in model.latency:
-            model.latency[outcome].observe(now - self.begun)
-        self._count_tokens(model, outcome)
+            model.latency[outcome].observe(now - self.begun, 1, example)
+        self._count_tokens(model, outcome, example)
         return model
 
-    def _count_tokens(self, model: ModelCounters, outcome: str) -> None:
+    def example(self, given: str, at_ms: int) -> Example | None:
+        """By the id that the client or the engine has `given` it in a header, else by that of the
+        answer; None for none, or for what is no id."""
+        name = given or self.output.request_id
+        usable = name.isascii() and name.isprintable() and len(name) <= _LONGEST_ID
+        return Example(name, at_ms) if name and usable else None
+
+    def _count_tokens(self, model: ModelCounters, outcome: str, example: Example | None) -> None:
         generated, prompt = self.generated, self.output.prompt_tokens
         model.generated_tokens += generated
         model.prompt_tokens += prompt or 0
         if self.first is not None:
-            model.first_token.observe(self.first - self.begun)
+            model.first_token.observe(self.first - self.begun, 1, example)
             if generated > 1 and self.last > self.first:
-                model.per_token.observe((self.last - self.first) / (generated - 1))
+                per_token = (self.last - self.first) / (generated - 1)
+                model.per_token.observe(per_token, 1, example)
         for gap, times in self._gaps:
             model.inter_token.observe(gap, times)
         if outcome == SUCCESS:

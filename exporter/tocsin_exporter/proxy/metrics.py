@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 
 from tocsin_exporter.catalogue import LLM, OWN
 from tocsin_exporter.catalogue.llm import FIRST_TOKEN, LATENCY, PER_TOKEN, TOKENS
-from tocsin_exporter.snapshot import Family, Labels, Sample, sorted_labels
+from tocsin_exporter.snapshot import (
+    Exemplar,
+    Family,
+    Labels,
+    Sample,
+    SeriesKey,
+    sorted_labels,
+)
 
 MOST_MODELS = 64
 OTHER = "_other"
@@ -28,6 +35,18 @@ STATUSES = (SUCCESS, ERROR, TIMEOUT, CANCELLED, REJECTED)
 _LATE = frozenset((SUCCESS, ERROR, TIMEOUT))  # those whose time says something of the engine
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Which request an observation is of, and when it ended, in Unix milliseconds."""
+
+    request_id: str
+    at_ms: int
+
+    @property
+    def labels(self) -> Labels:
+        return (("request_id", self.request_id),)
+
+
 class BucketCounts:
     """Observations by bucket, as Prometheus has them: `bounds` are upper ones, inclusive."""
 
@@ -35,19 +54,30 @@ class BucketCounts:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.examples: dict[int, Exemplar] = {}  # the last one of each bucket
 
-    def observe(self, value: float, times: int = 1) -> None:
-        self.counts[bisect_left(self.bounds, value)] += times
+    def observe(self, value: float, times: int = 1, example: Example | None = None) -> None:
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += times
         self.sum += value * times
+        if example is not None:
+            self.examples[bucket] = Exemplar(example.labels, value, example.at_ms)
 
     def samples(self, family: Family, own: Labels) -> Iterator[Sample]:
         below = 0
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+        for bucket, count in enumerate(self.counts):
             below += count
-            le = "+Inf" if bound == float("inf") else repr(bound)
-            yield Sample(family, below, sorted_labels({**dict(own), "le": le}), "_bucket")
+            yield Sample(family, below, self._labels(bucket, own), "_bucket")
         yield Sample(family, self.sum, own, "_sum")
         yield Sample(family, below, own, "_count")
+
+    def exemplars(self, family: str, own: Labels) -> Iterator[tuple[SeriesKey, Exemplar]]:
+        for bucket, example in self.examples.items():
+            yield (f"{family}_bucket", self._labels(bucket, own)), example
+
+    def _labels(self, bucket: int, own: Labels) -> Labels:
+        le = repr(self.bounds[bucket]) if bucket < len(self.bounds) else "+Inf"
+        return sorted_labels({**dict(own), "le": le})
 
 
 def _latencies() -> dict[str, BucketCounts]:
@@ -134,17 +164,29 @@ class ProxyMetrics:
             ("output", counters.generated_tokens),
         ):
             yield Sample(LLM["llm_tokens_total"], count, self._labels(name, type=kind))
-        for family, histogram in (
-            ("llm_time_to_first_token_seconds", counters.first_token),
-            ("llm_inter_token_latency_seconds", counters.inter_token),
-            ("llm_request_time_per_output_token_seconds", counters.per_token),
-            ("llm_request_prompt_tokens", counters.prompts),
-            ("llm_request_generation_tokens", counters.answers),
-        ):
-            yield from histogram.samples(LLM[family], own)
-        for status, histogram in counters.latency.items():
-            labels, family = self._labels(name, status=status), "llm_e2e_request_latency_seconds"
+        for family, histogram, labels in self._histograms(name, counters):
             yield from histogram.samples(LLM[family], labels)
+
+    def _histograms(
+        self, name: str, counters: ModelCounters
+    ) -> Iterator[tuple[str, BucketCounts, Labels]]:
+        own = self._labels(name)
+        yield "llm_time_to_first_token_seconds", counters.first_token, own
+        yield "llm_inter_token_latency_seconds", counters.inter_token, own
+        yield "llm_request_time_per_output_token_seconds", counters.per_token, own
+        yield "llm_request_prompt_tokens", counters.prompts, own
+        yield "llm_request_generation_tokens", counters.answers, own
+        for status, histogram in counters.latency.items():
+            yield "llm_e2e_request_latency_seconds", histogram, self._labels(name, status=status)
+
+    def exemplars(self) -> dict[SeriesKey, Exemplar]:
+        """By the series of the bucket."""
+        return {
+            key: example
+            for name, counters in self._models.items()
+            for family, histogram, labels in self._histograms(name, counters)
+            for key, example in histogram.exemplars(family, labels)
+        }
 
     def _labels(self, model: str, **more: str) -> Labels:
         return sorted_labels({"model_name": model, "engine": ENGINE, "target": self.target, **more})

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from tocsin_exporter.admission import Admission
 from tocsin_exporter.allowed_hosts import HEALTH, HostCheck, own_hosts
 from tocsin_exporter.basic_auth import PasswordCheck
 from tocsin_exporter.clock import Clock
+from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import InlineCollector
 from tocsin_exporter.connections import ConnectionLimits, Connections, most_connections
@@ -38,7 +39,7 @@ from tocsin_exporter.proxy_identity import metrics_url
 from tocsin_exporter.scrape import ScrapeTarget
 from tocsin_exporter.scrape_manager import UNREAD, ScrapeManager
 from tocsin_exporter.server import MetricsPage, ScrapeCounters, routes
-from tocsin_exporter.snapshot import Source
+from tocsin_exporter.snapshot import Exemplar, SeriesKey, Source
 from tocsin_exporter.targets import own_target
 from tocsin_exporter.threads import Threads
 from tocsin_exporter.tls_connection import Handshakes, TlsConnection
@@ -133,7 +134,7 @@ def metrics_page(
     host = Host(now=clock.wall)
     scrapes = ScrapeCounters(connections=connections)
     agent = ScrapeManager([], clock)
-    measured = [InlineCollector("proxy", app.samples)]
+    measured: list[Collector] = [_Measured("proxy", app)]
     if golden is not None:
         measured.append(InlineCollector("golden", golden.samples))
     source, cheap = Source("llm", options.upstream.target), frozenset(c.name for c in measured)
@@ -142,6 +143,18 @@ def metrics_page(
     page = MetricsPage(agent, clock.monotonic, scrapes)
     web = Starlette(routes=routes(page, lambda: "" if agent.ready else UNREAD))
     return agent, HostCheck(web, own_hosts(), ("/metrics", *HEALTH))
+
+
+class _Measured(InlineCollector):
+    """What the proxy has measured, with requests as examples."""
+
+    def __init__(self, name: str, app: ProxyApp) -> None:
+        super().__init__(name, app.samples)
+        self._metrics = app.metrics
+
+    @property
+    def exemplars(self) -> Mapping[SeriesKey, Exemplar]:
+        return self._metrics.exemplars()
 
 
 def proxy_server(

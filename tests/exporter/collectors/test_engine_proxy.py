@@ -57,6 +57,28 @@ async def test_what_the_engine_counts_itself_is_not_the_proxys_too() -> None:
     assert [(s.value, dict(s.labels)["engine"]) for s in requests] == [(5, "0")]
 
 
+async def test_examples_of_the_proxy_stand_behind_its_own_families_alone() -> None:
+    about = 'engine="proxy",le="1.0",model_name="m"'
+    example = ' # {request_id="r-1"} 0.5 1\n'
+    answers: Pages = {
+        "/metrics": (200, 'vllm:e2e_request_latency_seconds_count{model_name="m"} 1\n')
+    }
+    async with served(pages(answers)) as url:
+        access = EngineAccess.of(url)
+        page = "".join(
+            f"llm_{name}_seconds_bucket{{{about}}} 1{example}"
+            for name in ("e2e_request_latency", "time_to_first_token")
+        )
+        proxy: Pages = {"/metrics": (200, measured(access.target) + page)}
+        async with served(pages(proxy)) as before:
+            with_proxy = replace(access, proxy=EngineAccess.of(before))
+            collector = EngineCollector(with_proxy, lambda: 1.0)
+            await collector.collect()
+            names = {key[0]: dict(found.labels) for key, found in collector.exemplars.items()}
+            await collector.aclose()
+    assert names == {"llm_time_to_first_token_seconds_bucket": {"request_id": "r-1"}}
+
+
 async def test_an_engine_without_metrics_has_those_of_its_proxy() -> None:
     samples = await collected({"/v1/models": MODELS, "/metrics": (404, "")}, None)
     assert value(samples, "llm_engine_up") == 1

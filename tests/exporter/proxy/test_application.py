@@ -221,13 +221,13 @@ async def test_what_is_read_ahead_is_given_back_when_its_client_leaves() -> None
         assert proxy.app.slots.running == 0
 
 
-@pytest.mark.parametrize("head", [b"Content-Length: 20000000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("head", [b"Content-Length: 5000000", b"Transfer-Encoding: chunked"])
 async def test_a_refusal_during_a_large_upload_is_read(head: bytes) -> None:
     """The client reads once all is sent: a connection that was closed at once would be reset."""
     async with proxied(stream, limited(ProxyLimits(body_bytes=100_000))) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n" % (CHAT.encode(), head))
-        for _ in range(100):
+        for _ in range(25):
             writer.write(b"30d40\r\n%s\r\n" % (b"x" * 200_000))
             await writer.drain()
         answer = await asyncio.wait_for(reader.read(), 10)
@@ -262,6 +262,28 @@ async def test_llama_cpps_tokens_and_model_are_those_that_the_agent_has() -> Non
         values = proxy.values()
     assert values["llm_generation_tokens_total{model_name=Smol-Q4}"] == 5
     assert values["llm_prompt_tokens_total{model_name=Smol-Q4}"] == 33
+
+
+@pytest.mark.parametrize(
+    ("header", "name"), [("mine", "mine"), ("", "chatcmpl-1"), ("x" * 101, ""), ("\u00e9", "")]
+)
+async def test_a_request_is_an_example_by_its_id(header: str, name: str) -> None:
+    wire = STREAM_HEAD + chunked([event("one ", id="chatcmpl-1"), event("two"), LAST])
+    async with proxied(answering(wire)) as proxy:
+        head = {b"x-request-id": header.encode("latin-1")} if header else {}
+        await proxy.client.post(CHAT, json=ASKED, headers=head)
+        await proxy.until(lambda: proxy.ended("success") == 1)
+        found = proxy.app.metrics.exemplars()
+    families = {key[0]: dict(key[1]) for key in found}
+    if not name:
+        assert families == {}
+        return
+    assert {dict(example.labels)["request_id"] for example in found.values()} == {name}
+    assert {"llm_time_to_first_token_seconds_bucket", "llm_e2e_request_latency_seconds_bucket"} <= (
+        families.keys()
+    )
+    ((_, labels), example), *_ = found.items()
+    assert 0 < example.value <= float(dict(labels)["le"])
 
 
 async def test_keys_that_change_hold_for_the_next_request() -> None:
