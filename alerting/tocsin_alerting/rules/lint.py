@@ -206,7 +206,7 @@ def _annotations(path: Path, rule: AlertingRule) -> Iterator[_Found]:
         message = "no annotation `runbook_url`: who is paged has no page to follow; add it"
         yield _Found("no-runbook", path, message)
     for name, text in annotations.items():
-        if "{{" in text:
+        if "humanize" in text:
             yield from _shown(rule, (*path, "annotations", name), text)
 
 
@@ -226,7 +226,7 @@ def _shown(rule: AlertingRule, path: Path, text: str) -> Iterator[_Found]:
 
 def _labels(path: Path, rule: AlertingRule) -> Iterator[_Found]:
     for name, text in rule.labels:
-        if _VALUE.search(text):
+        if "{{" in text and _VALUE.search(text):
             yield _Found(
                 "value-in-label",
                 (*path, "labels", name),

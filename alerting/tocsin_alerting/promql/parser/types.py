@@ -48,6 +48,12 @@ def refuse_unsupported(expr: Expr) -> list[tuple[PositionRange, str]]:
 
 def type_of(expr: Expr) -> ValueType:
     match expr:
+        case AggregateExpr() | VectorSelector():
+            return ValueType.VECTOR
+        case BinaryExpr(lhs=lhs, rhs=rhs):
+            if type_of(lhs) is type_of(rhs) is ValueType.SCALAR:
+                return ValueType.SCALAR
+            return ValueType.VECTOR
         case NumberLiteral():
             return ValueType.SCALAR
         case StringLiteral():
@@ -58,12 +64,6 @@ def type_of(expr: Expr) -> ValueType:
             return FUNCTIONS[name].returns
         case ParenExpr(expr=inner) | UnaryExpr(expr=inner):
             return type_of(inner)
-        case BinaryExpr(lhs=lhs, rhs=rhs):
-            if type_of(lhs) is type_of(rhs) is ValueType.SCALAR:
-                return ValueType.SCALAR
-            return ValueType.VECTOR
-        case _:
-            return ValueType.VECTOR
 
 
 def check(expr: Expr, query: str) -> None:
