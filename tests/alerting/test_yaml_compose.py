@@ -93,6 +93,7 @@ def test_depth_is_limited() -> None:
     deep, deeper = ("[" * depth + "]" * depth for depth in (MAX_DEPTH, MAX_DEPTH + 1))
     assert compose_plain(deep) is not None
     assert compose_plain(deeper) is None
+    assert compose_plain("- [a]\n" * 2 * MAX_DEPTH) is not None
     assert compose_plain("[" * 100_000) is None
     with pytest.raises(TooDeep):
         compose(deeper)

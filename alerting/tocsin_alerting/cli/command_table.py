@@ -66,9 +66,6 @@ class CommandTable(MutableMapping[str, click.Command]):
         del self._places[name]
         self._loaded.pop(name, None)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

@@ -14,6 +14,7 @@ from support.broken_server import Behaviour, broken_server, garbage, half_close,
 from support.command_line import alertctl
 from support.webhook_sink import Answer, WebhookSink
 from tocsin_alerting.cli.alertctl import main
+from tocsin_alerting.cli.command_table import COMMANDS
 
 NOWHERE = ("--url", "http://127.0.0.1:9")
 ASKING: dict[str, Sequence[str]] = {
@@ -88,6 +89,13 @@ MISUSED: dict[str, Sequence[str]] = {
     "token": ("token", "add", "grafana", "--role", "god"),
     "why": ("why", "x"),
 }
+
+
+def test_every_command_is_found_by_its_name() -> None:
+    assert {name: command.name for name, command in main.commands.items()} == {
+        name: name for name in COMMANDS
+    }
+    assert "incidents export" in main.commands and "nothing" not in main.commands
 
 
 def test_every_command_is_tried_here() -> None:

@@ -88,6 +88,7 @@ def test_random_queries_and_slips_of_the_pen_in_them_are_read_as_the_parser_read
         "time() - (a + b) * -1",
         "quantile by (x) (0.9, a{b='', c=\"\\n\",} offset 5m)",
         "group(a) by (b)",
+        'a{z="1", b!="2", b="3"}',
         "1",
     ],
 )

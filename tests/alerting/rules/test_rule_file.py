@@ -113,6 +113,17 @@ def test_json_is_read_and_a_second_document_is_not() -> None:
     assert len(read(FULL + "---\n{not: rules}\n", "f").groups) == 2
 
 
+def test_a_null_is_as_nothing() -> None:
+    text = """
+groups:
+- {name: g, interval: ~, rules: [{record: ~, alert: A, expr: up, for: null,
+    labels: {a: ~, b: !!str x}, annotations: }]}
+"""
+    (rule,) = read(text, "f").groups[0].rules
+    assert isinstance(rule, AlertingRule)
+    assert (rule.for_ms, rule.labels, rule.annotations) == (0, (("a", ""), ("b", "x")), ())
+
+
 MERGES = """
 groups:
 - &first
