@@ -33,7 +33,9 @@ def test_every_local_area_is_a_source_of_its_own() -> None:
 
 
 def test_collectors_can_be_left_out_and_an_area_without_any_is_no_source() -> None:
-    targets = local_targets(recorded_site(), "h", without=frozenset({"cpu", "process_groups"}))
+    targets = local_targets(
+        recorded_site(), "h", without=frozenset({"cpu", "process_groups", "containers"})
+    )
     names = {collector.name for target in targets for collector in target.collectors}
     assert "cpu" not in names and "stat" in names
     assert "process" not in {target.area for target in targets}

@@ -41,7 +41,7 @@ def table(samples: Iterable[Sample]) -> dict[tuple[str, Labels], float]:
     return rows
 
 
-def only(rows: dict[tuple[str, Labels], float], name: str, **wanted: str) -> float:
+def only(rows: dict[tuple[str, Labels], float], name: str, /, **wanted: str) -> float:
     """The one value of this name whose labels contain the wanted ones."""
     found = [
         value

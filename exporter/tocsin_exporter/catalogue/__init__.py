@@ -1,5 +1,6 @@
 """Every metric that may be on our page: name, type, unit, help and labels, a table an area."""
 
+from tocsin_exporter.catalogue.containers import CONTAINERS
 from tocsin_exporter.catalogue.fabrics import FABRICS
 from tocsin_exporter.catalogue.gpu import GPU
 from tocsin_exporter.catalogue.hardware import HARDWARE
@@ -29,6 +30,7 @@ TABLES: dict[str, Table] = {
     "NFS": NFS,
     "Services": SERVICES,
     "Processes": PROCESS,
+    "Containers": CONTAINERS,
     "GPU": GPU,
     "Inference": LLM,
     "Logs": LOGS,
@@ -38,6 +40,7 @@ TABLES: dict[str, Table] = {
 }
 
 __all__ = [
+    "CONTAINERS",
     "FABRICS",
     "GPU",
     "HARDWARE",

@@ -11,6 +11,7 @@ from tocsin_exporter.collectors.bcache import bcache
 from tocsin_exporter.collectors.block_devices import drbd, tapestats
 from tocsin_exporter.collectors.btrfs import btrfs
 from tocsin_exporter.collectors.collector import Collector
+from tocsin_exporter.collectors.containers import ContainerGroups
 from tocsin_exporter.collectors.cpu import cpu
 from tocsin_exporter.collectors.devices import bonding, edac, mdadm, nvme
 from tocsin_exporter.collectors.diskstats import diskstats
@@ -136,6 +137,7 @@ COLLECTORS: dict[str, CollectorEntry] = {
     "gpu": CollectorEntry("gpu", gpu),
     "gpu_amd": CollectorEntry("gpu", gpu_amd),
     "gpu_intel": CollectorEntry("gpu", gpu_intel),
+    "containers": CollectorEntry("process", ContainerGroups),
     "process_groups": CollectorEntry("process", Processes),
     "process": CollectorEntry("tocsin", own_process, cheap=True),
 }
