@@ -130,7 +130,7 @@ def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     found = load_config(UpOptions(config_file=path))
     assert rule_patterns(found)[1] == str(tmp_path / "mine.yml")
     names = [Path(file.path).name for file in rule_files(found)]
-    bundled = ["baseline.yml", "gpu.yml", "host.yml", "inference.yml", "tocsin.yml"]
+    bundled = ["baseline.yml", "gpu.yml", "host.yml", "inference.yml", "probes.yml", "tocsin.yml"]
     assert names == [*bundled, "mine.yml", "vllm.yml"]
 
 
