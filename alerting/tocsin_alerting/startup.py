@@ -54,6 +54,7 @@ from tocsin_alerting.notify.email.local_server import why_unusable
 from tocsin_alerting.notify.secret import Vault
 from tocsin_alerting.promql.parser.types import refuse_unsupported
 from tocsin_alerting.rules.rule import RuleFile
+from tocsin_alerting.rules.rule_file import RuleFileCache
 from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
 from tocsin_exporter import logs, output
@@ -243,10 +244,13 @@ def config_reader(options: UpOptions) -> ConfigReader:
     return ConfigReader(again, options.config_file)
 
 
-def rule_files(config: Config) -> list[RuleFile]:
-    """The files that `rule_files` names, packs among them. Raises InvalidDocument."""
-    patterns = rule_patterns(config)
-    return as_wanted(load_rules(patterns, refuse_unsupported, config.promql.semantics), config)
+def rule_files(config: Config, ignore_unknown: bool = False) -> list[RuleFile]:
+    """The files that `rule_files` names, packs among them; `ignore_unknown` lets them have keys
+    that are somebody else's. Raises InvalidDocument."""
+    semantics = config.promql.semantics
+    known = RuleFileCache(refuse_unsupported, ignore_unknown).known(semantics)
+    files = load_rules(rule_patterns(config), refuse_unsupported, semantics, known=known)
+    return as_wanted(files, config)
 
 
 def read_files(reader: ConfigReader, first: FirstConfig, strict: bool) -> ReadConfig:

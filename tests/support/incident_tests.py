@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from tocsin_alerting.incident_test.file_run import FileOutcome, run_file
+from tocsin_alerting.incident_test.file_run import FileOutcome, RunOptions, run_file
 
 RULES = """
 groups:
@@ -66,7 +66,7 @@ def run_text(folder: Path, text: str, policy: str = POLICY) -> FileOutcome:
     (folder / "tocsin.yml").write_text(policy)
     path = folder / "one.test.yml"
     path.write_text(text)
-    return asyncio.run(run_file(text, str(path), 3, time.monotonic))
+    return asyncio.run(run_file(text, str(path), RunOptions(3, time.monotonic)))
 
 
 def failures(folder: Path, expect: str, actions: str = "[]", **parts: str) -> list[str]:

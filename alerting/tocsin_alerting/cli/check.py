@@ -64,6 +64,13 @@ semantics_option = click.option(
     help="PromQL semantics of the expressions: Prometheus 2.42 or 3.",
 )
 
+ignore_unknown_option = click.option(
+    "--ignore-unknown-fields",
+    "ignore_unknown",
+    is_flag=True,
+    help="Take rule files with keys that are somebody else's; a Prometheus refuses them.",
+)
+
 
 def _lint_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
     """The words of all `--lint`, each checked."""
@@ -84,6 +91,7 @@ class CheckOptions:
     words: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     agent: "LiveAgent | None" = None
+    ignore_unknown: bool = False
 
     def lints(self) -> frozenset[str]:
         """The lints that are said."""
@@ -130,6 +138,7 @@ class CheckedText:
     "--live", is_flag=True,
     help="Ask the running agent, too: which rules select no series that it has.",
 )  # fmt: skip
+@ignore_unknown_option
 @click.pass_obj
 def check(
     agent: AgentClient,
@@ -139,6 +148,7 @@ def check(
     lint_fatal: bool,
     ignored: tuple[str, ...],
     live: bool,
+    ignore_unknown: bool,
 ) -> None:
     """Check FILES: rule files, rule unit tests or configurations, recognised by their keys.
 
@@ -151,11 +161,12 @@ def check(
 
     ours = (Path(path) for pack in rule_packs().values() for path in sorted(glob(pack)))
     chosen = files or tuple(ours)
-    options = CheckOptions(semantics, words, ignored)
+    asked = None
     if live:
         from tocsin_alerting.cli.live import LiveAgent
 
-        options = CheckOptions(semantics, words, ignored, LiveAgent(agent, chosen, semantics))
+        asked = LiveAgent(agent, chosen, semantics)
+    options = CheckOptions(semantics, words, ignored, asked, ignore_unknown)
     with _without_collector():
         worst = max((_check(path, options) for path in chosen), key=(0, LINT, FAILED).index)
     raise SystemExit(0 if worst == LINT and not lint_fatal else worst)
@@ -277,7 +288,7 @@ def _unclear(_: CheckedText, document: "Document", __: CheckOptions) -> Checked:
     raise InvalidDocument([document.problem((), problem)])
 
 
-def _configuration(given: CheckedText, document: "Document", _: CheckOptions) -> Checked:
+def _configuration(given: CheckedText, document: "Document", options: CheckOptions) -> Checked:
     from tocsin_alerting.agent_access import access_words
     from tocsin_alerting.config.calendars import calendar_reader
     from tocsin_alerting.config.elsewhere import stray_entries
@@ -300,7 +311,7 @@ def _configuration(given: CheckedText, document: "Document", _: CheckOptions) ->
     vault = Vault(os.environ, file_text)
     receivers = count(len(config.receivers), "receiver")
     policies = count(len(config.policies), "policy", "policies")
-    rules = rule_files(config)
+    rules = rule_files(config, options.ignore_unknown)
     summary = f"{receivers}, {policies}, {count(len(rules), 'rule file')}"
     summary += f", {count(files, 'template')}" if files else ""
     on_policies = [] if nobody_paged(config) else policy_notes(incident_config(config))
@@ -365,7 +376,7 @@ def _rules(given: CheckedText, document: "Document", options: CheckOptions) -> C
     from tocsin_alerting.rules.lint import lint
     from tocsin_alerting.rules.rule_file import groups_root, read_document
 
-    file = read_document(document, refuse_unsupported, options.semantics)
+    file = read_document(document, refuse_unsupported, options.semantics, options.ignore_unknown)
     rules = sum(len(group.rules) for group in file.groups)
     chosen, root = options.lints(), groups_root(document.data)
     lints: list[Lint] = []

@@ -4,23 +4,22 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tocsin_alerting.cli.check import semantics_option
+from tocsin_alerting.cli.check import ignore_unknown_option, semantics_option
 from tocsin_alerting.cli.client import FAILED
 from tocsin_alerting.cli.output import count
 
 if TYPE_CHECKING:
     from tocsin_alerting.cli.junit_suite import JUnitSuite
     from tocsin_alerting.config.config import Config
-    from tocsin_alerting.incident_test.file_run import FileOutcome
+    from tocsin_alerting.incident_test.file_run import FileOutcome, RunOptions
     from tocsin_alerting.promql.parser.signatures import Semantics
     from tocsin_alerting.rules.rule import FilePosition
-    from tocsin_exporter.clock import Clock
+    from tocsin_alerting.rules.rule_file import RuleFileCache
 
 
 def _patterns(
@@ -33,7 +32,7 @@ def _patterns(
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=str))
 @click.option("--config.file", "config_file", type=click.Path(path_type=Path),
               help="Configuration whose policies to simulate.  [default: built-in]")  # fmt: skip
 @click.option("--run", "patterns", multiple=True, metavar="REGEX", callback=_patterns,
@@ -44,14 +43,19 @@ def _patterns(
               help="Of what failed, show what differs: - was expected, + came.")  # fmt: skip
 @click.option("--coverage", is_flag=True,
               help="Name the alerts that fire in no test, after all others.")  # fmt: skip
+@click.option("--debug", is_flag=True,
+              help="Tell when each test begins and ends, and all its samples.")  # fmt: skip
+@ignore_unknown_option
 @semantics_option
 def test(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     config_file: Path | None,
     patterns: "tuple[re.Pattern[str], ...]",
     junit: Path | None,
     diff: bool,
     coverage: bool,
+    debug: bool,
+    ignore_unknown: bool,
     semantics: "Semantics",
 ) -> None:
     """Run the tests of rules and of who is paged in FILES, in promtool's format.
@@ -62,29 +66,36 @@ def test(
     """
     if files and config_file:
         raise click.UsageError("give --config.file or FILES: FILES test rules alone")
-    if files:
-        raise SystemExit(_run(files, RunOptions(semantics, patterns, diff), junit, coverage))
-    config = _checked(config_file)
-    either = 2 if semantics == 2 else config.promql.semantics
-    code = _run(_bundled_tests(), RunOptions(either, patterns, diff), junit, coverage)
-    _dry_run(config)
+    from tocsin_alerting.incident_test.file_run import RunOptions
+    from tocsin_exporter.clock import Clock
+
+    clock, tell = Clock(), _on_stderr if debug else None
+    config = None if files else _checked(config_file)
+    if config is not None and semantics != 2:
+        semantics = config.promql.semantics
+    options = RunOptions(semantics, clock.monotonic, patterns, diff, tell)
+    code = _run(files or _bundled_tests(), options, ignore_unknown, junit, coverage)
+    if config is not None:
+        _dry_run(config)
     raise SystemExit(code)
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """Which tests are run, and how failures are shown."""
-
-    semantics: "Semantics"
-    patterns: "tuple[re.Pattern[str], ...]"
-    diff: bool
-
-    def wanted(self, name: str) -> bool:
-        return not self.patterns or any(pattern.search(name) for pattern in self.patterns)
+def _on_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
-def _run(files: Iterable[Path], options: RunOptions, junit: Path | None, coverage: bool) -> int:
-    tested = [_tested(str(path), options) for path in files]
+def _run(
+    files: Iterable[str],
+    options: "RunOptions",
+    ignore_unknown: bool,
+    junit: Path | None,
+    coverage: bool,
+) -> int:
+    from tocsin_alerting.promql.parser.types import refuse_unsupported
+    from tocsin_alerting.rules.rule_file import RuleFileCache
+
+    rule_files = RuleFileCache(refuse_unsupported, ignore_unknown)
+    tested = [_tested(path, options, rule_files) for path in files]
     ok = not any(file.outcome.failures for file in tested)
     if options.patterns and ok and not any(file.outcome.outcomes for file in tested):
         names = ", ".join(pattern.pattern for pattern in options.patterns)
@@ -135,14 +146,14 @@ def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
     return True
 
 
-def _tested(path: str, options: RunOptions) -> "JUnitSuite":
+def _tested(path: str, options: "RunOptions", rule_files: "RuleFileCache") -> "JUnitSuite":
     """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
     from tocsin_alerting.cli.junit_suite import JUnitSuite
     from tocsin_exporter.clock import Clock
 
     clock = Clock()
     print(f"Unit Testing:  {path}")
-    file = JUnitSuite(path, _outcome(path, options, clock), clock.wall())
+    file = JUnitSuite(path, _outcome(path, options, rule_files), clock.wall())
     for pattern in file.outcome.unmatched:
         print(f"  WARNING: no file match pattern {pattern}", file=sys.stderr)
     if not file.outcome.failures:
@@ -156,16 +167,15 @@ def _tested(path: str, options: RunOptions) -> "JUnitSuite":
     return file
 
 
-def _outcome(path: str, options: RunOptions, clock: "Clock") -> "FileOutcome":
+def _outcome(path: str, options: "RunOptions", rule_files: "RuleFileCache") -> "FileOutcome":
     import asyncio
 
     from tocsin_alerting.incident_test.file_run import FileOutcome, run_file
     from tocsin_alerting.yaml_document import InvalidDocument, read_text
 
     quiet_logs()
-    how = (options.semantics, clock.monotonic, options.wanted, options.diff)
     try:
-        return asyncio.run(run_file(read_text(path), path, *how))
+        return asyncio.run(run_file(read_text(path), path, options, rule_files))
     except InvalidDocument as error:
         return FileOutcome((), error=str(error))
 
@@ -180,10 +190,10 @@ def quiet_logs() -> None:
             logger.addHandler(logging.NullHandler())
 
 
-def _bundled_tests() -> list[Path]:
+def _bundled_tests() -> list[str]:
     from tocsin_alerting.bundled import bundled
 
-    return sorted((bundled("rules") / "tests").rglob("*.test.yml"))
+    return sorted(map(str, (bundled("rules") / "tests").rglob("*.test.yml")))
 
 
 def _checked(config_file: Path | None) -> "Config":

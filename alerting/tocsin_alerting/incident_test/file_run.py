@@ -1,5 +1,6 @@
 """One file of tests: the rules' unit tests and the incident tests in it, test by test."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.parser.types import refuse_unsupported
+from tocsin_alerting.rules.go_time import GoDuration
 from tocsin_alerting.rules.rule import FilePosition, RuleFile
+from tocsin_alerting.rules.rule_file import RuleFileCache
 from tocsin_alerting.rules.rule_test import (
     BrokenPattern,
     RuleTestFailure,
+    RuleTestStore,
+    all_samples,
     load_tested,
     run_test,
 )
@@ -47,6 +52,21 @@ class FileOutcome:
     def failures(self) -> list[str]:
         own = [failure for outcome in self.outcomes for failure in outcome.failures]
         return [*([self.error] if self.error else []), *own]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Which tests are run, and what is told of them. `seconds` is a monotonic clock; `debug` takes
+    what promtool tells of each test, a text at a time."""
+
+    semantics: Semantics
+    seconds: Callable[[], float]
+    patterns: tuple[re.Pattern[str], ...] = ()
+    diff: bool = False
+    debug: Callable[[str], object] | None = None
+
+    def wanted(self, name: str) -> bool:
+        return not self.patterns or any(pattern.search(name) for pattern in self.patterns)
 
 
 class _IncidentTests:
@@ -98,40 +118,60 @@ def check_file(text: str, path: str, semantics: Semantics) -> int:
 
 
 async def run_file(
-    text: str,
-    path: str,
-    semantics: Semantics,
-    seconds: Callable[[], float],
-    wanted: Callable[[str], bool] = lambda name: True,
-    diff: bool = False,
+    text: str, path: str, options: RunOptions, rule_files: RuleFileCache | None = None
 ) -> FileOutcome:
-    """Run the tests in `text` whose names are wanted. `seconds` is a monotonic clock; `diff` shows
-    what differs.
+    """Run the tests in `text` whose names are wanted; `rule_files` keeps what their rules are.
 
     Raises InvalidDocument for what is wrong in it, in its rules or its configurations.
     """
     incidents = _IncidentTests()
-    file = read_tests(text, path, semantics, incidents.parts)
+    file = read_tests(text, path, options.semantics, incidents.parts)
+    cache = rule_files or RuleFileCache(refuse_unsupported)
     try:
-        tested = load_tested(file, refuse_unsupported)
+        tested = load_tested(file, refuse_unsupported, cache.known(options.semantics))
     except BrokenPattern as error:
         return FileOutcome((), error=str(error))
     outcomes = []
     fired: set[FilePosition] = set()
     for number, test in enumerate(file.tests):
-        if not wanted(test.name):
+        if not options.wanted(test.name):
             continue
-        began = seconds()
-        bench = make_test_store(file.interval_ms, semantics)
-        result = await run_test(file, test, tested.files, bench, diff)
+        name, began = test.name or f"unnamed#{number}", options.seconds()
+        told = _Told(name, options)
+        bench = make_test_store(file.interval_ms, options.semantics)
+        keep_alerts = options.debug is not None
+        result = await run_test(file, test, tested.files, bench, options.diff, keep_alerts)
         fired |= result.fired
+        if not result.broken:
+            await told.samples(test, bench)
         failures = [
             *result.failures,
             *await incidents.run(file, test, number, tested.files),
         ]
         texts = tuple(failure.text for failure in failures)
-        name = test.name or f"unnamed#{number}"
-        outcomes.append(CaseOutcome(name, texts, seconds() - began))
+        outcomes.append(CaseOutcome(name, texts, options.seconds() - began))
+        told.end()
     return FileOutcome(
         tuple(outcomes), tested.unmatched, rules=tested.files, fired=frozenset(fired)
     )
+
+
+class _Told:
+    """What `--debug` of promtool tells of a test."""
+
+    def __init__(self, name: str, options: RunOptions) -> None:
+        self._name, self._began = name, options.seconds()
+        self._seconds, self._tell = options.seconds, options.debug
+        self._say(f"Starting test {name}")
+
+    async def samples(self, test: RuleTest, bench: RuleTestStore) -> None:
+        if self._tell is not None:
+            self._say(await all_samples(test, bench))
+
+    def end(self) -> None:
+        took = GoDuration(round((self._seconds() - self._began) * 1e9))
+        self._say(f"Test {self._name} finished, took {took}")
+
+    def _say(self, text: str) -> None:
+        if self._tell is not None:
+            self._tell(f"DEBUG: {text}")

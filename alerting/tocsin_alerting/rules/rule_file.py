@@ -119,21 +119,49 @@ def _copy(
 
 
 def read(
-    text: str, path: str, check_expr: CheckExpression = no_objection, semantics: Semantics = 3
+    text: str,
+    path: str,
+    check_expr: CheckExpression = no_objection,
+    semantics: Semantics = 3,
+    ignore_unknown: bool = False,
 ) -> RuleFile:
-    """The rule file `text`; `path` is what messages and groups call it. Raises InvalidDocument."""
-    return read_document(parse(text, path), check_expr, semantics)
+    """The rule file `text`; `path` is what messages and groups call it. `ignore_unknown` lets keys
+    stand in it that are somebody else's. Raises InvalidDocument."""
+    return read_document(parse(text, path), check_expr, semantics, ignore_unknown)
 
 
 def read_document(
-    document: Document, check_expr: CheckExpression = no_objection, semantics: Semantics = 3
+    document: Document,
+    check_expr: CheckExpression = no_objection,
+    semantics: Semantics = 3,
+    ignore_unknown: bool = False,
 ) -> RuleFile:
     """The same of what is parsed; a PrometheusRule of Kubernetes counts as well."""
-    reading = YamlReader(document, semantics)
+    reading = YamlReader(document, semantics, ignore_unknown)
     groups = _groups(reading, groups_root(document.data), check_expr)
     if reading.problems:
         raise InvalidDocument(reading.problems)
     return RuleFile(document.file, groups)
+
+
+class RuleFileCache:
+    """Reads each rule file once, however many ask for it, as long as its text stays what it is."""
+
+    def __init__(self, check_expr: CheckExpression, ignore_unknown: bool = False) -> None:
+        self._check_expr, self._ignore_unknown = check_expr, ignore_unknown
+        self._files: dict[tuple[str, str, Semantics], RuleFile] = {}
+
+    def known(self, semantics: Semantics) -> Callable[[str, str], RuleFile]:
+        """What `load` takes; the files are read by it, and it raises InvalidDocument."""
+
+        def read_once(path: str, text: str) -> RuleFile:
+            key = path, text, semantics
+            if key not in self._files:
+                how = self._check_expr, semantics, self._ignore_unknown
+                self._files[key] = read(text, path, *how)
+            return self._files[key]
+
+        return read_once
 
 
 def groups_root(data: Any) -> Path:

@@ -20,13 +20,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tocsin_alerting.promql.parser.signatures import Semantics
+from tocsin_alerting.promql.result import Matrix
 from tocsin_alerting.rules.alert import AlertState
 from tocsin_alerting.rules.evaluation import EvaluationDeps, WriteSamples, evaluate_rule
 from tocsin_alerting.rules.groups import Groups
 from tocsin_alerting.rules.humanize import scientific
 from tocsin_alerting.rules.instant_query import InstantQuerier, rows
 from tocsin_alerting.rules.rule import NOWHERE, AlertingRule, FilePosition, RuleFile
-from tocsin_alerting.rules.rule_file import CheckExpression, load, no_objection
+from tocsin_alerting.rules.rule_file import CheckExpression, KnownRuleFile, load, no_objection
 from tocsin_alerting.rules.rule_test_ahead import (
     AskRange,
     Evaluations,
@@ -37,10 +38,11 @@ from tocsin_alerting.rules.rule_test_ahead import (
     reads_ahead,
 )
 from tocsin_alerting.rules.rule_test_file import AlertCase, ExprCase, RuleTest, RuleTestFile
+from tocsin_alerting.rules.rule_test_needed import needed_rules
 from tocsin_alerting.rules.series_notation import STALE, Value
 from tocsin_alerting.rules.state import GroupState, RuleState
 from tocsin_alerting.rules.unknown_alerts import AllAlive
-from tocsin_alerting.strconv import quote
+from tocsin_alerting.strconv import format_number, quote
 from tocsin_alerting.time_format import format_duration
 from tocsin_alerting.tsdb.values import STALE as STALE_CELL
 from tocsin_alerting.tsdb.values import Floats, Ints
@@ -88,10 +90,12 @@ class RuleTestFailure:
 
 @dataclass(frozen=True, slots=True)
 class RuleTestResult:
-    """What failed in one test, and where the alerts stand that fired in it as expected."""
+    """What failed in one test, and where the alerts stand that fired in it as expected. `broken`: a
+    rule failed, and the test ended there."""
 
     failures: list[RuleTestFailure]
     fired: frozenset[FilePosition] = frozenset()
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,11 @@ class RulesUnderTest:
     unmatched: tuple[str, ...]
 
 
-def load_tested(file: RuleTestFile, check_expr: CheckExpression = no_objection) -> RulesUnderTest:
+def load_tested(
+    file: RuleTestFile,
+    check_expr: CheckExpression = no_objection,
+    known: KnownRuleFile = lambda path, text: None,
+) -> RulesUnderTest:
     """Raises BrokenPattern, and InvalidDocument when a test needs a broken rule file."""
     folder = FilePath(file.path).parent
     patterns = [normpath(folder / pattern) if pattern else "" for pattern in file.rule_files]
@@ -144,7 +152,8 @@ def load_tested(file: RuleTestFile, check_expr: CheckExpression = no_objection) 
     unmatched = tuple(pattern for pattern, matched in paths.items() if not matched)
     rules: list[RuleFile] = []
     if file.tests:
-        rules = load(chain.from_iterable(paths.values()), check_expr, file.semantics)
+        found = chain.from_iterable(paths.values())
+        rules = load(found, check_expr, file.semantics, known=known)
     return RulesUnderTest(tuple(rules), unmatched)
 
 
@@ -154,10 +163,30 @@ async def run_test(
     rules: Iterable[RuleFile],
     bench: RuleTestStore,
     diff: bool = False,
+    keep_alerts: bool = False,
 ) -> RuleTestResult:
-    """Run one test of the file; with `diff`, failures show what differs instead of both sides."""
-    run = _RuleTestRun(file, test, rules, bench, diff)
-    return RuleTestResult(await run.failures(), frozenset(run.fired))
+    """Run one test of the file; with `diff`, failures show what differs instead of both sides. With
+    `keep_alerts` the store has ALERTS, even if the test does not look at them."""
+    series = (one.labels for one in test.series)
+    needed = await needed_rules(rules, series, bench.engine, test.start_ms)
+    run = _RuleTestRun(file, test, needed, bench, diff)
+    run.keep_alerts = keep_alerts
+    failures = await run.failures()
+    return RuleTestResult(failures, frozenset(run.fired), run.broken)
+
+
+async def all_samples(test: RuleTest, bench: RuleTestStore) -> str:
+    """All that a test put in and its rules recorded, in promtool's form, sorted by labels."""
+    past_ms = (test.end_ms - test.start_ms + 1000) // 1000 * 1000  # PromQL knows whole seconds
+    after = GoDuration(past_ms * 1_000_000)
+    query = f'{{__name__=~".+"}}[{past_ms}ms]'
+    answer = (await bench.engine.instant(query, test.start_ms + past_ms)).value
+    lines = [f"Dump of all data (input_series and rules) at {after}:"]
+    for track in answer if isinstance(answer, Matrix) else ():
+        lines.append(f"{_braced(track.labels)} =>")
+        samples = zip(track.values.tolist(), track.times.tolist(), strict=True)
+        lines += [f"{format_number(value)} @[{at_ms}]" for value, at_ms in samples]
+    return "\n".join(lines)
 
 
 async def run(
@@ -188,6 +217,7 @@ class _RuleTestRun:
     ) -> None:
         self._test, self._file, self._bench, self._diff = test, file, bench, diff
         self.fired: set[FilePosition] = set()
+        self.broken = self.keep_alerts = False
         self._deps = self._alert_deps = EvaluationDeps(
             bench.engine,
             bench.write,
@@ -215,6 +245,7 @@ class _RuleTestRun:
             try:
                 await self._evaluate(at_ms, number, ahead)
             except _RuleFailed as error:
+                self.broken = True
                 return failures + error.failures
             while waiting and waiting[0].eval_ms < at_ms + interval_ms - self._test.start_ms:
                 failures.extend(self._alert_case(waiting.pop(0)))
@@ -236,7 +267,7 @@ class _RuleTestRun:
         cases = parsed((case.expr for case in self._test.exprs), self._bench.semantics)
         self._deps = self._alert_deps = replace(self._deps, engine=ahead)
         queries = (*(rule.query for _, rule in rules), *cases)
-        if not asks_for_alerts(queries, (rule for _, rule in rules)):
+        if not self.keep_alerts and not asks_for_alerts(queries, (rule for _, rule in rules)):
             self._alert_deps = replace(self._deps, write=lambda source, at_ms, samples: None)
         return ahead
 

@@ -23,11 +23,15 @@ _UNDERSCORED = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
 class YamlReader:
     """A document and the problems found in it so far; `where` begins the messages of a part.
 
-    `semantics` says whose PromQL its expressions are.
+    `semantics` says whose PromQL its expressions are. With `ignore_unknown`, a key that is not
+    known is no problem.
     """
 
-    def __init__(self, document: Document, semantics: Semantics = 3) -> None:
+    def __init__(
+        self, document: Document, semantics: Semantics = 3, ignore_unknown: bool = False
+    ) -> None:
         self.document = document
+        self._ignore_unknown = ignore_unknown
         self.semantics: Semantics = semantics
         self.problems: list[Problem] = []
         self.where = ""
@@ -49,6 +53,8 @@ class YamlReader:
         if not isinstance(value, dict):
             self.wrong(path, f"{what} must be a mapping, not {kind_name(value)}")
             return {}
+        if self._ignore_unknown:
+            return value
         names = tuple(known)
         for key in value:
             if key not in names:

@@ -1,5 +1,6 @@
 """`alertctl test FILE` prints and ends as promtool does; without FILES it drills as well."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -46,6 +47,48 @@ def test_it_prints_and_ends_as_promtool_does(folder: Path, names: list[str]) -> 
     )
     ours = alertctl("test", *paths)
     assert (ours.code, ours.out, ours.err) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_a_file_is_called_as_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert alertctl("test", "./right.yml").out.startswith("Unit Testing:  ./right.yml\n")
+
+
+def test_debug_tells_each_test_and_all_its_samples(folder: Path) -> None:
+    text = FILES["right.yml"].replace("eval_time: 3m", "eval_time: 90s")
+    named = text + "- name: by name\n  alert_rule_test: [{alertname: Down, eval_time: 1m}]\n"
+    (folder / "two.yml").write_text(named)
+    ended = alertctl("test", "--debug", str(folder / "two.yml"))
+    lines = [line for line in ended.err.splitlines() if "FAILED" not in line]
+    took = lines.pop(8)
+    assert re.fullmatch(r"DEBUG: Test unnamed#0 finished, took [0-9.]+(ms|s|µs)", took)
+    assert lines[:10] == [
+        "DEBUG: Starting test unnamed#0",
+        "DEBUG: Dump of all data (input_series and rules) at 1m31s:",
+        '{__name__="ALERTS", alertname="Down", alertstate="pending", job="a", severity="P1"} =>',
+        "1 @[60000]",
+        '{__name__="ALERTS_FOR_STATE", alertname="Down", job="a", severity="P1"} =>',
+        "60 @[60000]",
+        '{__name__="up", job="a"} =>',
+        "0 @[60000]",
+        "DEBUG: Starting test by name",
+        "DEBUG: Dump of all data (input_series and rules) at 1m1s:",
+    ]
+
+
+def test_keys_of_others_are_taken_where_it_is_asked_for(folder: Path) -> None:
+    path, rules = str(folder / "right.yml"), str(folder / "rules.yml")
+    config = folder / "tocsin.yml"
+    config.write_text("rule_files: [rules.yml]\nreceivers: {log: {type: log}}\n")
+    text = RULES.replace("- name: g", "- name: g\n  owner: us").replace("for:", "team: a\n    for:")
+    (folder / "rules.yml").write_text("meta: 1" + text)
+    for command in (("test", path), ("check", rules), ("check", str(config))):
+        refused = alertctl(*command)
+        assert refused.code == 1
+        assert all(f'unknown key "{key}"' in refused.err for key in ("meta", "owner", "team"))
+        assert "SUCCESS" in alertctl(command[0], "--ignore-unknown-fields", command[1]).out
+    (folder / "right.yml").write_text(FILES["right.yml"] + "more: 1\n")
+    assert 'unknown key "more"' in alertctl("test", "--ignore-unknown-fields", path).err
 
 
 def test_what_differs_is_shown_alone(folder: Path) -> None:

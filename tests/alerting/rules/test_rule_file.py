@@ -12,7 +12,7 @@ import pytest
 from tocsin_alerting.promql.parser.ast import Call, Expr, PositionRange, walk
 from tocsin_alerting.rules import lint as lints
 from tocsin_alerting.rules.rule import AlertingRule, RecordingRule
-from tocsin_alerting.rules.rule_file import load, read
+from tocsin_alerting.rules.rule_file import RuleFileCache, load, no_objection, read
 from tocsin_alerting.yaml_document import InvalidDocument, parse, read_text
 
 BROKEN = Path(__file__).parent / "broken"
@@ -317,3 +317,17 @@ def test_a_manifest_of_kubernetes_is_read_below_its_spec() -> None:
     assert [rule.name for rule in group.rules] == ["A", "B"]
     with pytest.raises(InvalidDocument, match='unknown key "spce"'):
         read(MANIFEST.replace("spec:", "spce:"), "m.yml")
+
+
+def test_a_file_is_read_once_while_its_text_stays() -> None:
+    cache = RuleFileCache(no_objection)
+    known = cache.known(3)
+    first = known("a.yml", "groups: []")
+    assert known("a.yml", "groups: []") is first
+    assert cache.known(3)("a.yml", "groups: []") is first
+    assert cache.known(2)("a.yml", "groups: []") is not first
+    assert known("b.yml", "groups: []").path == "b.yml"
+    assert known("a.yml", "groups: [{name: g}]").groups[0].name == "g"
+    for _ in range(2):
+        with pytest.raises(InvalidDocument):
+            known("a.yml", "groups: 1")
