@@ -373,11 +373,13 @@ def _tests(given: CheckedText, _: "Document", options: CheckOptions) -> Checked:
 
 def _rules(given: CheckedText, document: "Document", options: CheckOptions) -> Checked:
     from tocsin_alerting.promql.parser.types import refuse_unsupported
-    from tocsin_alerting.rules.lint import lint
+    from tocsin_alerting.rules.lint import NO_RULES, lint
     from tocsin_alerting.rules.rule_file import groups_root, read_document
 
     file = read_document(document, refuse_unsupported, options.semantics, options.ignore_unknown)
     rules = sum(len(group.rules) for group in file.groups)
+    if not (rules or options.words or "no-rules" in options.ignored):
+        _print([f"{document.problem((), NO_RULES)} (note)"])
     chosen, root = options.lints(), groups_root(document.data)
     lints: list[Lint] = []
     if chosen:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tocsin_alerting.promql.parser.signatures import Semantics
 from tocsin_alerting.promql.parser.types import refuse_unsupported
-from tocsin_alerting.rules.go_time import GoDuration
 from tocsin_alerting.rules.rule import FilePosition, RuleFile
 from tocsin_alerting.rules.rule_file import RuleFileCache
 from tocsin_alerting.rules.rule_test import (
@@ -169,6 +168,10 @@ class _Told:
             self._say(await all_samples(test, bench))
 
     def end(self) -> None:
+        if self._tell is None:
+            return
+        from tocsin_alerting.rules.go_time import GoDuration
+
         took = GoDuration(round((self._seconds() - self._began) * 1e9))
         self._say(f"Test {self._name} finished, took {took}")
 

@@ -21,8 +21,9 @@ from tocsin_alerting.rules.threshold import comparison, unit
 from tocsin_alerting.yaml_document import Document, Path, Problem, did_you_mean
 from tocsin_exporter.series import Labels
 
-WHEN_ASKED = ("foreign-severity", "no-runbook", "no-severity", "no-summary")
-"""Matters of taste, or of Tocsin alone: not said unless somebody asks for them."""
+WHEN_ASKED = ("foreign-severity", "no-rules", "no-runbook", "no-severity", "no-summary")
+"""Matters of taste, or of Tocsin alone, or what generated files are right to have: not said unless
+somebody asks for them."""
 LIVE = ("matches-nothing", "never-reached")
 """What only a running agent can tell."""
 BY_DEFAULT = (
@@ -32,16 +33,17 @@ BY_DEFAULT = (
     "for-below-interval",
     "humanize-percentage",
     "never-fires",
-    "no-rules",
     "rate-of-gauge",
     "unknown-severity",
     "value-in-label",
     "wrong-unit",
 )
 LINTS = (*sorted((*BY_DEFAULT, *WHEN_ASKED)), *LIVE)
+NO_RULES = "no rules in this file; nothing will ever fire"
 _SEVERITIES = (*Severity, *SEVERITY_WORDS, NEVER_PAGED)
 _NUMBERS = re.compile(
     r"""(?x) "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | `[^`]*`
+    | ==\s*[0-9.eE+-]+
     | (?<![A-Za-z0-9_:.]) [0-9.]+ (?:[eE][-+]?[0-9]+ | [smhdwy0-9]+)? | \s+"""
 )
 _PRIORITY = re.compile(r"[pP][0-9]+")
@@ -106,8 +108,7 @@ def lint(
                 yield Lint(_problem(document, found, where), found.name)
         same.append(rule)
     if empty and "no-rules" in chosen:
-        message = "no rules in this file; nothing will ever fire"
-        yield Lint(document.problem((), message), "no-rules")
+        yield Lint(document.problem((), NO_RULES), "no-rules")
 
 
 def placed(
@@ -163,8 +164,9 @@ def _rule(
 
 def _shape(expr: str) -> str:
     """What an expression selects and does, whatever its thresholds and ranges: two of one shape
-    have results of the same labels, others may be meant to exclude each other."""
-    return _NUMBERS.sub(lambda match: match[0] if match[0][0] in "\"'`" else "", expr)
+    have results of the same labels, others may be meant to exclude each other, and what equals one
+    number equals no other."""
+    return _NUMBERS.sub(lambda match: match[0] if match[0][0] in "\"'`=" else "", expr)
 
 
 def _severity(path: Path, rule: AlertingRule) -> Iterator[_Found]:

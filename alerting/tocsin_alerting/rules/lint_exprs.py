@@ -45,6 +45,10 @@ _MIRRORED = {
 _KEEP_COUNTING = frozenset(
     (AggregateOp.SUM, AggregateOp.AVG, AggregateOp.MIN, AggregateOp.MAX, AggregateOp.TOPK)
 )
+_AMOUNTS = frozenset(
+    "pending current active running waiting queued open idle free available capacity inflight"
+    " hours days".split()
+)
 _ADDED_UP = frozenset((BinaryOp.ADD, BinaryOp.MUL, BinaryOp.DIV))
 
 
@@ -174,21 +178,32 @@ def _counter_compared(node: BinaryExpr, types: MetricTypes) -> Iterator[Finding]
     raw = _raw(measured)
     if raw and all(_is_counter(name, types) for name, _ in raw):
         name, selector = raw[0]
-        message = (
-            f"the counter `{name}` is compared with {limit:g} as it is: it only grows, so this"
-            f" fires once and until a restart; use rate({name}[5m]) or increase()"
-        )
+        if len(raw) > 1 and _divides(measured):
+            message = (
+                f"this divides counters as they are, so it is their ratio since their processes"
+                f" started, and the last minutes hardly move it; use rate({name}[5m]) and so on"
+            )
+        else:
+            message = (
+                f"the counter `{name}` is compared with {limit:g} as it is: it only grows, so this"
+                f" fires once and until a restart; use rate({name}[5m]) or increase()"
+            )
         yield selector.span.start, "counter-without-rate", message
 
 
+def _divides(measured: Expr) -> bool:
+    return any(isinstance(node, BinaryExpr) and node.op is BinaryOp.DIV for node in walk(measured))
+
+
 def _is_counter(name: str, types: MetricTypes) -> bool:
-    """Of one that is not known, its end decides."""
+    """Of one that is not known, its end decides, unless it says that it is an amount of now or of
+    what has a life to spend: `..._pending_requests_total`, `nvme_power_on_hours_total`."""
     if name in types:
         return types[name] == "counter"
     stem = name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum")
     if types.get(stem) in ("histogram", "summary"):
         return True
-    return name.endswith("_total") and ":" not in name
+    return name.endswith("_total") and ":" not in name and not _AMOUNTS & set(name.split("_"))
 
 
 def _raw(expr: Expr) -> list[tuple[str, VectorSelector]]:

@@ -177,6 +177,8 @@ async def run_test(
 
 async def all_samples(test: RuleTest, bench: RuleTestStore) -> str:
     """All that a test put in and its rules recorded, in promtool's form, sorted by labels."""
+    from tocsin_alerting.rules.go_time import GoDuration
+
     past_ms = (test.end_ms - test.start_ms + 1000) // 1000 * 1000  # PromQL knows whole seconds
     after = GoDuration(past_ms * 1_000_000)
     query = f'{{__name__=~".+"}}[{past_ms}ms]'

@@ -318,3 +318,14 @@ def test_a_robot_behind_a_webhook_is_named_at_its_url(tmp_path: Path) -> None:
     ended = alertctl("check", str(path))
     assert ended.code == 3 and "abcdef0123456789" not in ended.err
     assert f'{path}:5:10: receiver "r": DingTalk does not accept webhook bodies' in ended.err
+
+
+def test_a_file_without_rules_is_a_note_and_a_lint_where_it_is_asked_for(rules: Path) -> None:
+    rules.write_text("groups: []\n")
+    told = alertctl("check", str(rules))
+    note = "1:1: no rules in this file; nothing will ever fire (note)"
+    assert (told.code, note in told.err) == (0, True)
+    asked = alertctl("check", "--lint=all", str(rules))
+    assert (asked.code, "nothing will ever fire (no-rules) (lint)" in asked.err) == (3, True)
+    for quiet in (("--lint=none",), ("--ignore", "no-rules")):
+        assert alertctl("check", *quiet, str(rules)).err == ""

@@ -98,6 +98,11 @@ def test_two_rules_of_one_name_and_label_set_collide() -> None:
     slower, faster = (FINE.replace("up == 0", f"\"rate(m{{a='1'}}[{n}m]) > {n}\"") for n in (5, 10))
     assert len(lints(slower, faster)) == 1
     assert lints(slower, faster.replace("a='1'", "a='2'")) == []  # of other series
+    red, other = (FINE.replace("up == 0", f"m == {n}") for n in ("2", "1e3"))
+    assert lints(red, other) == []  # nothing is both
+    assert len(lints(red, red)) == 1
+    above, more = (FINE.replace("up == 0", f"m > {n}") for n in (2, 3))
+    assert len(lints(above, more)) == 1
 
 
 def test_matters_of_taste_are_said_when_they_are_asked_for() -> None:
@@ -112,7 +117,9 @@ def test_matters_of_taste_are_said_when_they_are_asked_for() -> None:
 
 @pytest.mark.parametrize("text", ["", "groups:\n", "groups: []\n", "groups: [{name: g}]\n", "# \n"])
 def test_a_file_without_rules_is_said_to_be_one(text: str) -> None:
-    (found,) = lint(parse(text, "f.yml"), read(text, "f.yml").groups)
+    groups = read(text, "f.yml").groups
+    assert list(lint(parse(text, "f.yml"), groups)) == []  # what generates files may write it
+    (found,) = lint(parse(text, "f.yml"), groups, LINTS)
     assert "no rules in this file; nothing will ever fire" in str(found)
     assert (found.problem.line, found.problem.column) == (1, 1)
 

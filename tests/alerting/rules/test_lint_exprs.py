@@ -84,6 +84,9 @@ def test_what_may_be_true(expr: str) -> None:
         ("errors_total / hosts > 0.1", []),
         ("errors_total / count(up) > 5", []),
         ("requests_sum / requests_count > 0.1", [(0, "counter-without-rate")]),
+        ("errors_total / renamed_total > 5", []),
+        ("requests_pending_total > 50", []),
+        ("nvme_power_on_hours_total > 43800", []),  # of a life that has an end
         ("errors_total > 0", []),  # it may be meant: that it ever happened
         ("ticks > 0", []),
         ("ticks >= 2", [(0, "counter-without-rate")]),
@@ -120,3 +123,15 @@ def test_bounds_hold_whatever_is_compared(op: str, value: int, limit: int) -> No
     truth = eval(f"{value} {op} {limit}")
     assert bounds(parse(f"vector({value}) {op} {limit}")).empty is not truth
     assert bounds(parse(f"{limit} {op} vector({value})")).empty is not eval(f"{limit} {op} {value}")
+
+
+def test_a_ratio_of_counters_is_called_what_it_is() -> None:
+    of = {"errors_total": "counter", "requests_total": "counter"}
+
+    def said(expr: str) -> str:
+        ((_, _, message),) = expr_findings(parse(expr, 3), of, True)
+        return message
+
+    assert "ratio since their processes started" in said("errors_total / requests_total > 0.1")
+    assert "fires once and until a restart" in said("errors_total / 2 > 5")
+    assert "fires once and until a restart" in said("errors_total + requests_total > 5")
