@@ -51,7 +51,7 @@ async def needed_rules(
     `empty` is an engine on a store that has nothing yet: what fails there fails in the test.
     """
     files = list(files)
-    known = _Known.of(series)
+    known = _KnownSeries.of(series)
     rules = [rule for file in files for group in file.groups for rule in group.rules]
     kept = _giving(rules, known)
     for rule in rules:
@@ -69,14 +69,14 @@ def _only(file: RuleFile, kept: set[int]) -> RuleFile:
 
 
 @dataclass(slots=True)
-class _Known:
+class _KnownSeries:
     """The input by the names of its metrics, and the names that rules may add."""
 
     input: dict[str, list[dict[str, str]]]
     added: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, series: Iterable[Labels]) -> "_Known":
+    def of(cls, series: Iterable[Labels]) -> "_KnownSeries":
         by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
         for labels in map(dict, series):
             by_name[labels.get("__name__", "")].append(labels)
@@ -100,7 +100,7 @@ def _matches(matchers: tuple[Matcher, ...], labels: dict[str, str]) -> bool:
     return all(matcher.matches(labels.get(matcher.name, "")) for matcher in matchers)
 
 
-def _giving(rules: Iterable[Rule], known: _Known) -> set[int]:
+def _giving(rules: Iterable[Rule], known: _KnownSeries) -> set[int]:
     """The rules that may have a result, by identity; what they record is known then."""
     giving: set[int] = set()
     waiting = list(rules)
@@ -114,7 +114,7 @@ def _giving(rules: Iterable[Rule], known: _Known) -> set[int]:
     return giving
 
 
-def _gives(node: Expr, known: _Known) -> bool:
+def _gives(node: Expr, known: _KnownSeries) -> bool:
     """Whether it may have a result at some time; a number always has."""
     match node:
         case VectorSelector():
@@ -134,7 +134,7 @@ def _gives(node: Expr, known: _Known) -> bool:
             return True
 
 
-def _pair_gives(node: BinaryExpr, known: _Known) -> bool:
+def _pair_gives(node: BinaryExpr, known: _KnownSeries) -> bool:
     if node.op is BinaryOp.UNLESS:
         return _gives(node.lhs, known)
     sides = (_gives(side, known) for side in (node.lhs, node.rhs))
@@ -146,7 +146,7 @@ def _fills(node: BinaryExpr) -> bool:
     return matching is not None and bool(matching.fill_left or matching.fill_right)
 
 
-async def _may_fail(query: Expr, known: _Known, empty: InstantQuerier, at_ms: int) -> bool:
+async def _may_fail(query: Expr, known: _KnownSeries, empty: InstantQuerier, at_ms: int) -> bool:
     """Of a query that gives nothing: a part of it may, and that one fail; and some functions refuse
     their arguments whatever they are given."""
     nodes = tuple(walk(query))
