@@ -20,6 +20,7 @@ from tocsin_alerting.agent_access import (
     has_credentials,
     load_credentials,
 )
+from tocsin_alerting.config.collectors import collector_settings
 from tocsin_alerting.config.config import Config
 from tocsin_alerting.config.config_copy import FirstConfig, first_config
 from tocsin_alerting.config.effective import without_user
@@ -59,7 +60,7 @@ from tocsin_alerting.rules.rule_file import load as load_rules
 from tocsin_alerting.yaml_document import InvalidDocument, file_text
 from tocsin_exporter import logs, output
 from tocsin_exporter.clock import Clock
-from tocsin_exporter.collector_settings import HostView
+from tocsin_exporter.collector_settings import HostView, InvalidSetting
 from tocsin_exporter.connections import (
     MOST_CONNECTIONS,
     ConnectionLimits,
@@ -152,8 +153,19 @@ def load_config(
         sections["worker"] = config.worker.model_copy(update=worker)
     if options.engine_urls:
         sections["engines"] = engine_sections(options.engine_urls)
+    machine_view(options, config)
     options.gpus.check(config)
     return config.model_copy(update=sections)
+
+
+def machine_view(options: UpOptions, config: Config) -> HostView:
+    """What is read of this machine: the flags, and beside them the configuration. Raises WrongUsage
+    where they rule each other out."""
+    try:
+        settings = options.machine.settings.over(collector_settings(config.collectors))
+    except InvalidSetting as error:
+        raise WrongUsage(f"{error}: the configuration has the other in collectors") from None
+    return replace(options.machine, settings=settings)
 
 
 def with_listeners(options: UpOptions) -> UpOptions:
@@ -207,7 +219,7 @@ def _check_flags(options: UpOptions, *, config_file: bool) -> None:
 def flags(options: UpOptions, config: Config, log_level: str, log_format: str) -> dict[str, str]:
     """Each flag of `tocsin up` with what holds, as `/api/v1/status/flags` tells it."""
     return {
-        **options.machine.flags(),
+        **machine_view(options, config).flags(),
         "collector.gpu.hostname-label": options.gpu_hostname_label,
         "collector.gpu.simulate": options.gpu_simulate,
         "config.file": str(options.config_file or ""),
@@ -294,7 +306,7 @@ def run(options: UpOptions, log_level: str, log_format: Any) -> int:
             instance=instance_name(config, socket.gethostname()),
             load_rps=options.load_rps,
             engine_ports=options.engine_ports or USUAL_PORTS,
-            machine=options.machine,
+            machine=machine_view(options, config),
             engine_owners=ports.trusted_users(config.discovery.user_ids(), os.environ),
             max_requests=options.max_requests,
             telemetry_path=options.telemetry_path,

@@ -41,6 +41,7 @@ _EXPECTED: Mapping[str, str] = {
     "string_too_short": "must not be empty",
     "none_required": "must be left out",
 }
+_KEY = "[key]"  # pydantic's last step to a key of a mapping that is refused itself
 
 
 def validate(model: type[M], document: Document) -> M:
@@ -55,7 +56,9 @@ def validate(model: type[M], document: Document) -> M:
 
 
 def _placed(document: Document, model: type[BaseModel], error: Mapping[str, Any]) -> Problem:
-    path = _real_path(document, error["loc"])
+    loc = error["loc"]
+    of_key = loc[-1:] == (_KEY,)
+    path = _real_path(document, loc[:-1] if of_key else loc)
     dotted = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
         hint = did_you_mean(str(path[-1]), _siblings(model, document.data, path[:-1]))
@@ -63,7 +66,7 @@ def _placed(document: Document, model: type[BaseModel], error: Mapping[str, Any]
     if error["type"] == "missing":
         return document.problem(path[:-1], f'"{dotted}" is missing; add it')
     message = _error_text(error)
-    return document.problem(path, f"{dotted}: {message}" if dotted else message)
+    return document.problem(path, f"{dotted}: {message}" if dotted else message, key=of_key)
 
 
 def _error_text(error: Mapping[str, Any]) -> str:

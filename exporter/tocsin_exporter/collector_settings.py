@@ -173,6 +173,21 @@ class CollectorSettings:
                 + ", ".join(IPVS_LABELS)
             )
 
+    def over(self, below: "CollectorSettings") -> "CollectorSettings":
+        """These, and what `below` says beside them. What either turns off as a whole is off, and a
+        switch that either turns on is on. Raises InvalidSetting as the making of one."""
+        own_labels = self.ipvs_labels != IPVS_LABELS
+        return CollectorSettings(
+            patterns={**below.patterns, **self.patterns},
+            switches=self.switches | below.switches,
+            lists={**below.lists, **self.lists},
+            textfile_directory=self.textfile_directory or below.textfile_directory,
+            ipvs_labels=self.ipvs_labels if own_labels else below.ipvs_labels,
+            collectors={**below.collectors, **self.collectors},
+            areas_off=self.areas_off | below.areas_off,
+            disable_defaults=self.disable_defaults or below.disable_defaults,
+        )
+
     def enabled(self, collector: str) -> bool:
         if collector in self.collectors:
             return self.collectors[collector]

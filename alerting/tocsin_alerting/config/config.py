@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from tocsin_alerting.config.collectors import Collectors
 from tocsin_alerting.config.damping import (
     ChannelBrokenSection,
     FlapSection,
@@ -82,6 +83,7 @@ class Config(Section):
     instance: Annotated[str, AfterValidator(label_value)] = ""
 
     collect: CollectSection = CollectSection()
+    collectors: Collectors = {}
     engines: Annotated[tuple[EngineSection, ...], BeforeValidator(engine_list)] = ()
     discovery: DiscoverySection = DiscoverySection()
     scrape_configs: ScrapeConfigs = ()

@@ -48,6 +48,7 @@ from tocsin_exporter.probes.modules import ProbeModule
 
 STARTED_WITH = (
     "collect",
+    "collectors",
     "datasource",
     "external_url",
     "gpus",
