@@ -12,6 +12,7 @@ from tocsin_alerting.loops.supervise import restart_on_error
 from tocsin_alerting.tsdb.store import Store
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.duplicate_exporters import DuplicateExporters
+from tocsin_exporter.loop_watchdog import LoopWatchdog
 from tocsin_exporter.scrape import ScrapeTarget
 from tocsin_exporter.scrape_job import JobTarget, JobTargets, ScrapeJob, TargetGroup, job_targets
 from tocsin_exporter.scrape_manager import ScrapeManager
@@ -115,7 +116,7 @@ class ScrapeJobs:
 
     def _add(self, pool: _Pool, target: JobTarget) -> None:
         try:
-            self._manager.add(job_target(target))
+            self._manager.add(job_target(target, self._manager.turns, self._manager.lag))
         except (ValueError, OSError) as error:  # it is scraped already, or a certificate is bad
             log.error("target refused: %s", error, extra={"job": pool.job.name, "url": target.url})
             return
@@ -131,8 +132,8 @@ class ScrapeJobs:
 
 
 def new_sampling(
-    targets: Iterable[ScrapeTarget], clock: Clock, store: Store
+    targets: Iterable[ScrapeTarget], clock: Clock, store: Store, watch: LoopWatchdog
 ) -> tuple[ScrapeManager, ScrapeJobs]:
     """Who reads the sources into the store, and who follows those of scrape jobs."""
-    manager = ScrapeManager(targets, clock, [store.append], store.prepare)
+    manager = ScrapeManager(targets, clock, [store.append], store.prepare, watch.lag)
     return manager, ScrapeJobs(manager, store, clock)

@@ -121,7 +121,7 @@ class App:
         wall, hold = self.clock.wall, setup.hold
         self.disk = DiskPersistence(samples, blocks, machine=machine, wall=wall, claim=hold)
         self.store = store = Store(persistence=self.disk)
-        self.agent, self.scrape_jobs = new_sampling(self._local(), self.clock, store)
+        self.agent, self.scrape_jobs = new_sampling(self._local(), clock, store, self.loop_watch)
         self.logs = AgentLogs(config, self.clock)
         # remote write -> store
         self.receiver, self.otlp = new_receivers(store)

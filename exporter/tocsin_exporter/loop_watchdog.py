@@ -97,6 +97,10 @@ class LoopWatchdog:
     def stop(self) -> None:
         self._ended.set()
 
+    def lag(self) -> float:
+        """The longest turn of the loop within the last 15 s, in seconds."""
+        return self.turns.longest(self._monotonic())
+
     def samples(self) -> Iterator[Sample]:
         now = self._monotonic()
         longest = max(self.waits.longest(now), self.turns.longest(now))

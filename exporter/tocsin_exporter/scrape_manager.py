@@ -7,7 +7,7 @@ that a clock set an hour either way loses none of them.
 import asyncio
 import logging
 import platform
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -15,7 +15,7 @@ from tocsin_exporter import output
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape import Scraper, ScrapeTarget
-from tocsin_exporter.slices import Work, in_slices
+from tocsin_exporter.slices import Turns, Work, in_slices
 from tocsin_exporter.snapshot import ClockShifted, Sample, Snapshot, Source, labels, unread
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,11 @@ OLDEST_ROUNDS = 3  # a snapshot that is older is not shown: nothing stale passes
 _EARLY_MS = 100  # the clock follows drifts, so a sleeper may wake this much before its time
 UNREAD = "a source has not been read yet"
 _FIRST_MS = 1_000  # in which those with an offset are first read
+_FIRST_ROUNDS = 3
+_TOO_MUCH = (
+    "scrape_configs ask for more than this agent can read: a page failed to be read within its"
+    " interval, it took %.0f s of %.0f s; raise scrape_interval, or scrape fewer targets"
+)
 _LATE_MS = 120_000  # a round that has not ended for so long does not end
 _ON_TIME_MS = 20  # a round that starts this close to its due time carries the due time
 
@@ -41,7 +46,8 @@ class ScrapeManager:
     """Owns the loops. `page()` is what a scrape shows, `samples()` what the agent says of itself.
 
     A sink is called in the loop with every Snapshot of a round; it must not wait. `prepare` does,
-    before that and in slices, what takes long.
+    before that and in slices, what takes long. Pages of scrape jobs share `turns`, so that their
+    number holds up nobody else; `lag` is how long a turn of the loop took lately, in seconds.
     """
 
     def __init__(
@@ -50,7 +56,9 @@ class ScrapeManager:
         clock: Clock,
         sinks: Iterable[Sink] = (),
         prepare: Prepare | None = None,
+        lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self.turns, self.lag = Turns(clock.monotonic), lag
         self._clock = clock
         self._sinks = list(sinks)
         self._prepare = prepare
@@ -183,6 +191,9 @@ class ScrapeManager:
         yield Sample(OWN["tocsin_clock_last_step_seconds"], self._last_step_ms / 1000)
         for reason, lines in output.dropped().items():
             yield Sample(OWN["tocsin_log_lines_dropped_total"], lines, labels(reason=reason))
+        if any(scraper.target.page is not None for scraper in self._scrapers.values()):
+            yield Sample(OWN["tocsin_scrape_pages_waiting"], self.turns.waiting)
+            yield Sample(OWN["tocsin_scrape_page_seconds_total"], self.turns.busy_seconds)
         for source, scraper in self._scrapers.items():
             own = labels(job=source.job, target=scraper.target.target)
             yield Sample(OWN["tocsin_sampling_rounds_total"], self._rounds[source], own)
@@ -211,6 +222,9 @@ class ScrapeManager:
             await self._round(scraper, due)
             late_ms = round((self._clock.monotonic() - started) * 1000)
             self._missed[scraper.target.source] += late_ms // interval_ms
+            lasts = self._rounds[scraper.target.source] > _FIRST_ROUNDS  # after a start all is new
+            if late_ms >= interval_ms and lasts and scraper.target.page is not None:
+                log.error(_TOO_MUCH, late_ms / 1000, scraper.target.interval)
             due = self._plan(scraper, self._next(due, interval_ms, offset_ms))
             self._arrived.set()
             self._arrived = asyncio.Event()
@@ -254,18 +268,29 @@ class ScrapeManager:
             missed = unread(scraper.target.source, at_ms)
             read = [replace(missed, report=not scraper.target.target)]
         self._rounds[scraper.target.source] += 1
+        take = in_slices if scraper.target.page is None else self.turns.run
+        await take(self._taken(scraper.target, read, at_ms, moved_ms))
+
+    def _taken(
+        self,
+        target: ScrapeTarget,
+        read: Sequence[Snapshot | None],
+        at_ms: int,
+        moved_ms: int,
+    ) -> Work[None]:
+        """Handed on, all of a round in one turn."""
         for snapshot in read:
-            await self._prepared(scraper.target, snapshot)
+            yield from self._prepared(target, snapshot)
         # The clock was set meanwhile: an hour ahead, it would shut out the rounds to come.
         set_ms = at_ms + self._moved_ms - moved_ms
         for snapshot in read:
             if snapshot is not None:
                 self._hand_on(replace(snapshot, at_ms=set_ms))
 
-    async def _prepared(self, target: ScrapeTarget, snapshot: Snapshot | None) -> None:
+    def _prepared(self, target: ScrapeTarget, snapshot: Snapshot | None) -> Work[None]:
         try:
             if self._prepare is not None and snapshot is not None:
-                await in_slices(self._prepare(snapshot))
+                yield from self._prepare(snapshot)
         except Exception:  # why: it is appended all the same, only slower
             log.exception("failed to prepare a snapshot", extra={"job": target.source.job})
 

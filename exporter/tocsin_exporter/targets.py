@@ -5,7 +5,7 @@ engines has none.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from tocsin_exporter.collectors import COLLECTORS
 from tocsin_exporter.collectors.collector import Collector
 from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.scrape import ScrapeTarget
+from tocsin_exporter.slices import Turns
 from tocsin_exporter.snapshot import Source
 
 if TYPE_CHECKING:
@@ -120,19 +121,22 @@ def engine_target(
     )
 
 
-def job_target(target: "JobTarget") -> ScrapeTarget:
-    """One page of a scrape job; it is given up a moment before the round would be. Its offset
-    spreads the targets over the interval, as Prometheus does: one server may have many."""
+def job_target(
+    target: "JobTarget", turns: Turns | None = None, lag: Callable[[], float] = lambda: 0.0
+) -> ScrapeTarget:
+    """One page of a scrape job; it has its timeout to answer, and may wait for an interval to be
+    read. Its offset spreads the targets over the interval, as Prometheus does: one server may have
+    many."""
     from tocsin_exporter.collectors.scraped_page import ScrapedPage
 
-    page = ScrapedPage(target)
+    page = ScrapedPage(target, turns=turns, lag=lag)
     named = f"{target.source.job}/{target.source.instance}"
     return ScrapeTarget(
         area=JOB_AREA,
         source=target.source,
         collectors=(page,),
         interval=target.interval,
-        deadline=target.timeout + _GRACE_SECONDS,
+        deadline=target.timeout + target.interval,
         target=named,
         page=page,
         offset=_spread(f"{named}{target.url}") * target.interval,

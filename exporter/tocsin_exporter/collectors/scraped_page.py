@@ -1,7 +1,7 @@
 """A metrics page of any program, scraped as Prometheus does it: labels, limits, relabelling."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tocsin_exporter.collectors import engine_text
 from tocsin_exporter.collectors.collector import CollectorError, Unread
 from tocsin_exporter.collectors.engine_page import families_of, family_of, with_bounds
-from tocsin_exporter.engine_access import EngineClient
+from tocsin_exporter.engine_access import EngineClient, Reply
 from tocsin_exporter.http import (
     BadAnswer,
     BrokenOff,
@@ -21,7 +21,7 @@ from tocsin_exporter.http import (
 )
 from tocsin_exporter.relabel import LabelSet, relabelled
 from tocsin_exporter.scrape_job import JobTarget, ScrapeJob, ScrapeLimits
-from tocsin_exporter.slices import NEW, SLICE, Work, in_slices
+from tocsin_exporter.slices import NEW, SLICE, Turns, Work, in_slices
 from tocsin_exporter.snapshot import (
     EMPTY,
     Family,
@@ -41,7 +41,10 @@ ACCEPT = (
 MOST_BYTES = 256 << 20  # of a page whose job has no body_size_limit
 MOST_SAMPLES = 1_000_000
 _LONGEST_ERROR = 300
-_BUSY_SECONDS = 0.2  # after its time a time-out of a loop that has nothing else to do has come
+# A page takes several turns of the loop. One that is longer than this share of the time-out, and
+# not a moment only, may have cost the answer.
+_LAG_SHARE = 0.1
+_LEAST_LAG = 0.2
 _NAME = "__name__"
 _POST_RELABELLING = Family("scrape_samples_post_metric_relabeling", "gauge", "")
 _SERIES_ADDED = Family("scrape_series_added", "gauge", "")
@@ -75,17 +78,23 @@ class _PageLines:
 class ScrapedPage:
     """One target; `collect` reads it, `snapshots` gives what was read. A page that breaks a limit
     or does not parse fails as a whole, as in Prometheus. Times on the page mean nothing: ours are
-    those of the scrape."""
+    those of the scrape. `turns` are shared by all pages; `lag` is how long a turn of the loop took
+    lately, in seconds."""
 
     name = "scrape"
 
     def __init__(
-        self, target: JobTarget, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        target: JobTarget,
+        transport: httpx.AsyncBaseTransport | None = None,
+        turns: Turns | None = None,
+        lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
         headers = {"Accept": ACCEPT, "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout:g}"}
         access = replace(target.access, headers={**headers, **target.access.headers})
         self.target = target
         self._client = EngineClient(access, transport)
+        self._in_turns, self._lag = turns.run if turns else in_slices, lag
         self._texts: list[str] = []
         self._parts: tuple[_SourcePart, ...] = ()
         self._seen: frozenset[tuple[str, Labels]] = frozenset()
@@ -98,25 +107,30 @@ class ScrapedPage:
 
     async def collect(self) -> Sequence[Sample]:
         """Nothing but errors: CollectorError for the target's, Unread for our own."""
-        self._reading, self._scraped, reply = None, 0, None
-        begun = asyncio.get_running_loop().time()
+        self._reading, self._scraped = None, 0
         if self.target.refused:
             raise CollectorError(self.target.refused)
+        reply = await self._reply()
+        if not reply.ok:
+            raise CollectorError(f"server returned HTTP status {reply.status}")
+        if engine_text.ends_early(reply.text, reply.media, reply.framed):
+            raise CollectorError("its answer ends too early")
+        # It came in time; how long it waits for its turn here is not its fault.
+        self._reading = await self._in_turns(self._read(reply.text))
+        return ()
+
+    async def _reply(self) -> Reply:
+        begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self.target.timeout):
-                reply = await self._client.get(
+                return await self._client.get(
                     self.target.path,
                     self.target.params,
                     self.target.job.limits.body_bytes or MOST_BYTES,
                 )
-                if not reply.ok:
-                    raise CollectorError(f"server returned HTTP status {reply.status}")
-                if engine_text.ends_early(reply.text, reply.media, reply.framed):
-                    raise CollectorError("its answer ends too early")
-                self._reading = await in_slices(self._read(reply.text))
         except TimeoutError:
             late = asyncio.get_running_loop().time() - begun - self.target.timeout
-            if reply is not None or late > _BUSY_SECONDS:  # it is we who took too long
+            if max(late, self._lag()) > max(_LEAST_LAG, _LAG_SHARE * self.target.timeout):
                 raise Unread(f"{self.target.url} was not read in time: too busy") from None
             raise CollectorError(f"no answer within {self.target.timeout:g} s") from None
         except TooLarge as error:
@@ -131,7 +145,6 @@ class ScrapedPage:
             if isinstance(error, RuntimeError):
                 raise
             raise CollectorError(error_text(error)[:_LONGEST_ERROR]) from error
-        return ()
 
     def close(self) -> None:
         """Close the connections soon; `aclose` waits for it."""

@@ -12,6 +12,7 @@ from tocsin_exporter.collectors.scraped_page import ScrapedPage
 from tocsin_exporter.http import httpx
 from tocsin_exporter.relabel import Relabel
 from tocsin_exporter.scrape_job import ScrapeJob, ScrapeLimits, TargetGroup, job_targets
+from tocsin_exporter.slices import T, Turns, Work
 from tocsin_exporter.snapshot import Snapshot, Source
 
 GROUP = TargetGroup("0", ({"__address__": "h:1"},), {"team": "x"})
@@ -147,6 +148,39 @@ async def test_a_page_that_we_were_too_busy_to_read_is_not_down() -> None:
     time.sleep(0.3)  # noqa: ASYNC251  (another part of the agent holds the loop)
     with pytest.raises(Unread, match="too busy"):
         await reading
+
+
+async def test_a_loop_that_lags_had_no_time_for_an_answer() -> None:
+    """By the one measure of the agent: a turn of a tenth of the time-out."""
+
+    async def hangs(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    made = job_targets(ScrapeJob("j", timeout=0.01), [GROUP]).active[0]
+    lagging = ScrapedPage(made, httpx.MockTransport(hangs), lag=lambda: 0.3)
+    with pytest.raises(Unread, match="too busy"):
+        await lagging.collect()
+
+
+async def test_a_page_that_came_in_time_waits_for_its_turn_to_be_read() -> None:
+    made = job_targets(ScrapeJob("j", timeout=0.2), [GROUP]).active[0]
+    free = asyncio.Event()
+
+    class Busy(Turns):
+        async def run(self, work: Work[T]) -> T:
+            await free.wait()
+            return await super().run(work)
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        asyncio.get_running_loop().call_later(0.4, free.set)  # well after its time-out
+        return httpx.Response(
+            200, headers={"Content-Length": "4"}, stream=httpx.ByteStream(b"a 1\n")
+        )
+
+    page = ScrapedPage(made, httpx.MockTransport(answer), Busy(time.monotonic))
+    await page.collect()
+    assert page.snapshots(1000, 0.5, True)[0].ok
 
 
 async def test_what_we_lack_is_no_fault_of_the_target() -> None:
