@@ -78,7 +78,7 @@ async def test_five_hundred_pages_at_once_leave_the_loop_its_turns() -> None:
 async def test_long_work_goes_to_the_end_of_the_line() -> None:
     line = Line(0.01)
     long, short = line.turns.run(line.work(0, 3 * IN_A_ROW)), line.turns.run(line.work(1, 1))
-    assert await asyncio.gather(long, short) == [0, 1]
+    assert [*await asyncio.gather(long, short)] == [0, 1]
     assert line.had.index(1) == IN_A_ROW
 
 
