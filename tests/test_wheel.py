@@ -41,7 +41,7 @@ def test_the_bundled_rules_are_checked(installed: Installed) -> None:
 def test_the_bundled_unit_tests_and_the_drill_run(wheel_ahead: Ahead) -> None:
     done = wheel_ahead.rehearsal.result()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Configuration: the default configuration: SUCCESS, 6 rule files")
+    assert done.stdout.startswith("Configuration: the default configuration: SUCCESS, 7 rule files")
     assert done.stdout.count("  SUCCESS\n") == len(
         list((ROOT / "rules" / "tests").rglob("*.test.yml"))
     )

@@ -117,4 +117,10 @@ DEFAULT_INHIBIT = (
             ],
         }
     ),
+    InhibitSection.model_validate(
+        {
+            "source": ['alertname="InferenceEngineDown"'],
+            "target": ['alertname=~"LogEngineDead|LogCudaOutOfMemory"'],
+        }
+    ),
 )

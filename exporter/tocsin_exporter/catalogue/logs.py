@@ -16,7 +16,7 @@ LOGS = Table(
                 "", "source", "pattern", "value"),
         gauge("tocsin_log_last_match_timestamp_seconds",
               "When a line last matched a named pattern, in seconds since 1970.",
-              "seconds", "source", "pattern"),
+              "seconds", "source", "pattern", "value"),
         counter("tocsin_log_withheld_lines_total",
                 "Lines that matched a pattern and hold what users wrote to a model: neither kept "
                 "nor counted as a match.", "", "source"),

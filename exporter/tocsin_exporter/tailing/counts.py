@@ -14,13 +14,14 @@ OTHER = "other"
 
 @dataclass(slots=True)
 class LogCounts:
-    """`matches` by pattern and value, "" without one; `last` is when, in Unix seconds."""
+    """`matches` by pattern and value, "" without one; `last` is when the last came, in Unix
+    seconds."""
 
     levels: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEVELS, 0))
     bytes: int = 0
     withheld: int = 0
     matches: dict[str, dict[str, int]] = field(default_factory=dict)
-    last: dict[str, float] = field(default_factory=dict)
+    last: dict[str, dict[str, float]] = field(default_factory=dict)
     files: FileCounts = field(default_factory=FileCounts)
 
     def match(self, pattern: str, value: str, at: float) -> None:
@@ -28,7 +29,7 @@ class LogCounts:
         if value not in values and len(values) >= MOST_VALUES:
             value = OTHER
         values[value] = values.get(value, 0) + 1
-        self.last[pattern] = at
+        self.last.setdefault(pattern, {})[value] = at
 
     def as_json(self) -> dict[str, Any]:
         files = self.files
@@ -37,7 +38,7 @@ class LogCounts:
             "bytes": self.bytes,
             "withheld": self.withheld,
             "matches": {name: dict(values) for name, values in self.matches.items()},
-            "last": dict(self.last),
+            "last": {name: dict(times) for name, times in self.last.items()},
             "rotations": files.rotations,
             "truncations": files.truncations,
             "lost_lines": dict(files.losses.lines),
@@ -53,7 +54,10 @@ def counts_of(data: Mapping[str, Any]) -> LogCounts:
         int(data["bytes"]),
         int(data["withheld"]),
         {str(name): _whole(values) for name, values in data["matches"].items()},
-        {str(name): float(at) for name, at in data["last"].items()},
+        {
+            str(name): {str(value): float(at) for value, at in times.items()}
+            for name, times in data["last"].items()
+        },
         FileCounts(int(data["rotations"]), int(data["truncations"]), losses),
     )
 

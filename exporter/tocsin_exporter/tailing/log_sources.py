@@ -81,8 +81,9 @@ def _samples(source: str, state: LogState, patterns: Sequence[str]) -> Iterator[
         for value, matches in (counts.matches.get(pattern) or {"": 0}).items():
             of = labels(**named, value=value)
             yield Sample(LOGS["tocsin_log_matches_total"], matches, of)
-        if at := counts.last.get(pattern):
-            yield Sample(LOGS["tocsin_log_last_match_timestamp_seconds"], at, labels(**named))
+        for value, at in counts.last.get(pattern, {}).items():
+            last = LOGS["tocsin_log_last_match_timestamp_seconds"]
+            yield Sample(last, at, labels(**named, value=value))
     for name, losses in _losses(state).items():
         for reason, number in losses.items():
             yield Sample(LOGS[name], number, labels(source=source, reason=reason))

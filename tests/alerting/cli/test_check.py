@@ -173,7 +173,7 @@ def test_without_files_the_bundled_rules_are_checked() -> None:
 
 def test_a_configuration_is_known_by_its_keys(rules: Path) -> None:
     ended = alertctl("check", str(ROOT / "docs" / "config.yml"))
-    assert "SUCCESS: 1 receiver, 5 policies, 6 rule files, 1 warning" in ended.out
+    assert "SUCCESS: 1 receiver, 5 policies, 7 rule files, 1 warning" in ended.out
     rules.write_text("langauge: en\nreceivers: 5\n")
     ended = alertctl("check", str(rules))
     assert ended.code == 1

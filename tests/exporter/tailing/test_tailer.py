@@ -49,7 +49,7 @@ def test_lines_by_level_and_pattern(tmp_path: Path) -> None:
     assert {name: values for name, values in counts.matches.items() if values} == {
         "cuda_oom": {"": 1}, "step": {"7": 1, "8": 1},
     }  # fmt: skip
-    assert counts.last == {"cuda_oom": 1.7e9, "step": 1.7e9}
+    assert counts.last == {"cuda_oom": {"": 1.7e9}, "step": {"7": 1.7e9, "8": 1.7e9}}
     assert counts.bytes == 47
 
 
