@@ -22,12 +22,10 @@ from tocsin_alerting.listeners import (
     check_telemetry_path,
     take_over,
 )
-from tocsin_alerting.local import data_lock
 from tocsin_alerting.local.environment import warn_of_unread, warn_of_variables
+from tocsin_alerting.process_setup import prepare_process
 from tocsin_alerting.yaml_document import InvalidDocument
-from tocsin_exporter import logs, output
 from tocsin_exporter.collector_settings import HostView
-from tocsin_exporter.connections import raise_descriptor_limit
 from tocsin_exporter.exporter import DEFAULT_ADDRESS, ExporterOptions
 from tocsin_exporter.exporter import run_exporter as serve
 from tocsin_exporter.web_config import LiveWebConfig, live_web_config
@@ -56,10 +54,7 @@ def run_exporter(
     `gpu_options` are those of `GpuOptions`, `tailed` those of `--logs`.
     """
     malloc.use_one_arena(os.environ)
-    os.umask(data_lock.PRIVATE_MASK)
-    output.install()
-    raise_descriptor_limit()
-    logs.configure(log_level, log_format)
+    prepare_process(log_level, log_format)
     warn_of_variables(os.environ)
     warn_of_unread(os.environ, ())
     try:

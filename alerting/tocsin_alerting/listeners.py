@@ -11,6 +11,7 @@ from collections.abc import MutableMapping, Sequence
 from tocsin_alerting.local import agent_socket, ports
 from tocsin_exporter import listen
 
+_FLAG = "--web.listen-address"
 _OTHER_PAGES = ("-", "api", "federate", "links")  # what begins a path of the agent
 
 
@@ -43,32 +44,34 @@ def take_over(
     return sockets, [listen.joined(*taken.getsockname()[:2]) for taken in sockets]
 
 
-def bind_all(addresses: Sequence[str]) -> list[socket.socket]:
-    """A socket for each, or none at all. Raises CannotStart."""
+def bind_all(addresses: Sequence[str], flags: Sequence[str] = ()) -> list[socket.socket]:
+    """A socket for each, or none at all; `flags` are those that gave them, where they are not
+    `--web.listen-address`. Raises CannotStart."""
     sockets: list[socket.socket] = []
-    for address in addresses:
+    for address, flag in zip(addresses, flags or [_FLAG] * len(addresses), strict=True):
         try:
             sockets.append(listen.bind(address))
         except (OSError, ValueError) as error:
             ours = [sock.getsockname()[:2] for sock in sockets]
             for sock in sockets:
                 sock.close()
-            raise CannotStart(_address_taken(address, error, ours)) from None
+            raise CannotStart(_address_taken(address, error, ours, flag)) from None
     return sockets
 
 
-def _address_taken(address: str, error: Exception, ours: Sequence[tuple[str, int]]) -> str:
+def _address_taken(
+    address: str, error: Exception, ours: Sequence[tuple[str, int]], flag: str
+) -> str:
     """`ours` are host and port of the addresses before it."""
     if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
         return f"cannot listen on {address}: {error}"
     host, port = listen.parse(address)
     if any(port == other and _overlap(host, name) for name, other in ours):
-        return (
-            f"{address} is given twice: another --web.listen-address has port {port};"
-            " leave one of them out"
-        )
+        other = f"another {_FLAG}" if flag == _FLAG else "another flag"
+        way = "leave one of them out" if flag == _FLAG else f"choose another with {flag}"
+        return f"{address} is given twice: {other} has port {port}; {way}"
     who = ports.port_owner(port)
-    return f"{address} is in use by {who}; stop it, or choose another with --web.listen-address"
+    return f"{address} is in use by {who}; stop it, or choose another with {flag}"
 
 
 def _overlap(host: str, bound: str) -> bool:
@@ -84,12 +87,12 @@ def local_socket(data_directory: str) -> list[socket.socket]:
     return [] if listener is None else [listener]
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, flag: str = _FLAG) -> None:
     """Raises WrongUsage."""
     try:
         listen.parse(address)
     except ValueError as error:
-        raise WrongUsage(f"--web.listen-address: {error}") from None
+        raise WrongUsage(f"{flag}: {error}") from None
 
 
 def check_telemetry_path(path: str) -> None:

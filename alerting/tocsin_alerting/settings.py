@@ -101,6 +101,20 @@ RefusedKey = Annotated[None, BeforeValidator(_refused)]
 Words = Annotated[tuple[str, ...], BeforeValidator(several)]
 
 
+def http_url(text: str, like: str) -> str:
+    if not is_http_url(text):
+        raise ValueError(f"not a URL like {like}")
+    return text
+
+
+def regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
 def is_http_url(text: str) -> bool:
     """Whether `text` is a URL of http or https that a client can ask."""
     try:

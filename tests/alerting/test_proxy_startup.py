@@ -15,8 +15,8 @@ import pytest
 import trustme
 
 from support.proxied import Engine, EngineRequest, chunked
-from tocsin_alerting.listeners import CannotStart, WrongUsage
-from tocsin_alerting.proxy_startup import check_addresses, checked
+from tocsin_alerting.listeners import CannotStart, WrongUsage, bind_all, check_address
+from tocsin_alerting.proxy_startup import checked
 from tocsin_alerting.yaml_document import InvalidDocument
 from tocsin_exporter.web_config import LiveWebConfig
 
@@ -134,6 +134,17 @@ def test_what_cannot_start_says_why(upstream: str | None, file: Path | None, wor
 
 
 def test_an_address_that_is_none_is_named_by_its_flag() -> None:
-    check_addresses({"--listen": ":4913"})
+    check_address(":4913", "--listen")
     with pytest.raises(WrongUsage, match="--metrics.listen: 'nowhere' is not HOST:PORT"):
-        check_addresses({"--listen": ":4913", "--metrics.listen": "nowhere"})
+        check_address("nowhere", "--metrics.listen")
+
+
+def test_an_address_that_is_taken_is_named_by_its_flag() -> None:
+    flags = ["--listen", "--metrics.listen"]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(CannotStart, match="choose another with --metrics.listen"):
+            bind_all(["127.0.0.1:0", taken], flags)
+    free = f"127.0.0.1:{free_port()}"
+    with pytest.raises(CannotStart, match="another flag has port .*another with --metrics.listen"):
+        bind_all([free, free], flags)

@@ -17,7 +17,8 @@ from tocsin_alerting.settings import (
     Interval,
     Section,
     Words,
-    is_http_url,
+    http_url,
+    regular_expression,
     several,
 )
 from tocsin_alerting.yaml_document import Document, InvalidDocument, file_text, parse, unreadable
@@ -45,9 +46,7 @@ Count = Annotated[int, Field(ge=0)]
 
 def engine_url(text: str) -> str:
     """An engine's URL, without what a proxy cannot pass on."""
-    if not is_http_url(text):
-        raise ValueError("not a URL like http://127.0.0.1:8080")
-    parts = urlsplit(text)
+    parts = urlsplit(http_url(text, "http://127.0.0.1:8080"))
     if parts.username or parts.query or parts.fragment:
         raise ValueError(
             "write the URL without user, query and #; a key goes into upstream_key_file"
@@ -76,14 +75,6 @@ class AccessLogSection(Section):
     keep: Count = 5
 
 
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return text
-
-
 def _schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     schema_check(schema)
     return schema
@@ -93,7 +84,7 @@ class ExpectSection(Section):
     """What an answer must have; at least one of them."""
 
     contains: Words = ()
-    regex: Annotated[str, AfterValidator(_pattern)] | None = None
+    regex: Annotated[str, AfterValidator(regular_expression)] | None = None
     json_keys: Words | None = None
     json_schema: Annotated[Mapping[str, Any], AfterValidator(_schema)] | None = None
     similar_to: str = ""

@@ -21,7 +21,7 @@ from tocsin_alerting.settings import (
     Interval,
     Section,
     Words,
-    is_http_url,
+    http_url,
     several,
 )
 
@@ -51,9 +51,7 @@ def _moment(text: str) -> str:
 
 
 def _http_url(text: str) -> str:
-    if not is_http_url(text):
-        raise ValueError("not a URL like https://calendar.example.com/oncall.ics")
-    return text
+    return http_url(text, "https://calendar.example.com/oncall.ics")
 
 
 DateText = Annotated[str, AfterValidator(_date)]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from tocsin_alerting import settings
 from tocsin_alerting.settings import (
     SECRET,
     Bytes,
@@ -19,7 +20,6 @@ from tocsin_alerting.settings import (
     RefusedKey,
     Section,
     Words,
-    is_http_url,
     several,
 )
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess, Tls
@@ -31,8 +31,7 @@ MAX_INSTANCE_LENGTH = 253  # as a host's name
 
 
 def http_url(text: str) -> str:
-    if not is_http_url(text):
-        raise ValueError("not a URL like http://127.0.0.1:8000")
+    settings.http_url(text, "http://127.0.0.1:8000")
     if "#" in text:
         raise ValueError(WITH_FRAGMENT)
     return text
@@ -64,14 +63,6 @@ def _listen_address(text: str) -> str:
 def label_value(text: str) -> str:
     if not text.isprintable() or text != text.strip() or len(text) > MAX_INSTANCE_LENGTH:
         raise ValueError(f"not a name of at most {MAX_INSTANCE_LENGTH} printable characters")
-    return text
-
-
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
     return text
 
 
@@ -283,7 +274,7 @@ class ProcessGroupSection(Section):
     name: str = Field(min_length=1)
     comm: str | None = Field(default=None, min_length=1)
     exe: str | None = Field(default=None, min_length=1)
-    cmdline: Annotated[str, AfterValidator(_pattern)] | None = None
+    cmdline: Annotated[str, AfterValidator(settings.regular_expression)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "ProcessGroupSection":
