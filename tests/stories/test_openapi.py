@@ -83,6 +83,7 @@ ASKED = {  # what stands in a path, and what has to be asked
     "/api/v1/parse_query?": "query=up",
     "/api/v1/series?": "match[]=up",
     "/federate?": "match[]=up",
+    "/probe?": "target=127.0.0.1:9&module=tcp_connect",
     "/api/v1/route?": "label=severity=P0",
     "/api/v1/silences?": "state=all",
     "/api/v1/silences/preview?": "matcher=place=here",

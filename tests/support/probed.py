@@ -156,6 +156,22 @@ def _reply(connection: h2.connection.H2Connection, stream: int, service: str) ->
     connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
 
 
+async def _http2(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers each request of HTTP/2 with the same."""
+    config = h2.config.H2Configuration(client_side=False)
+    connection = h2.connection.H2Connection(config)
+    connection.initiate_connection()
+    writer.write(connection.data_to_send())
+    while data := await reader.read(65536):
+        for event in connection.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                path = dict(event.headers)[b":path"]
+                head = [(":status", "404" if path == b"/missing" else "200"), ("x-state", "fine")]
+                connection.send_headers(event.stream_id, head)
+                connection.send_data(event.stream_id, BODY, end_stream=True)
+        writer.write(connection.data_to_send())
+
+
 class _Names(asyncio.DatagramProtocol):
     transport: asyncio.DatagramTransport
 
@@ -209,23 +225,35 @@ class Probed:
 
     http: int
     https: int
+    http2: int
     expired: int
     wrong_host: int
     stranger: int
+    cn_only: int
     lines: int
     starttls: int
     tls_lines: int
     grpc: int
     grpc_tls: int
     dns: int
+    dot: int
     ca_file: Path
 
 
-def _context(ca: trustme.CA, *names: str, days: float = 30.0, alpn: str = "") -> ssl.SSLContext:
+def _context(
+    ca: trustme.CA,
+    *names: str,
+    days: float = 30.0,
+    alpn: str = "",
+    common_name: str | None = None,
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     now = datetime.now(UTC)
     ca.issue_cert(
-        *names, not_before=now - timedelta(days=60), not_after=now + timedelta(days=days)
+        *names,
+        common_name=common_name,
+        not_before=now - timedelta(days=60),
+        not_after=now + timedelta(days=days),
     ).configure_cert(context)
     if alpn:
         context.set_alpn_protocols([alpn])
@@ -242,15 +270,18 @@ async def probed_servers(directory: Path) -> AsyncIterator[Probed]:
     servers: dict[str, tuple[Serve, ssl.SSLContext | None]] = {
         "http": (_http, None),
         "https": (_http, good),
+        "http2": (_http2, _context(ca, "127.0.0.1", alpn="h2")),
         "expired": (_http, _context(ca, "127.0.0.1", days=-1)),
         "wrong_host": (_http, _context(ca, "elsewhere.test")),
         "stranger": (_http, _context(stranger, "127.0.0.1")),
+        "cn_only": (_http, _context(ca, common_name="localhost")),
         "lines": (_lines, None),
         "starttls": (_starttls(good), None),
         "tls_lines": (_lines, good),
         "grpc": (_health, None),
         "grpc_tls": (_health, _context(ca, "127.0.0.1", alpn="h2")),
         "dns": (_dns_over_tcp, None),
+        "dot": (_dns_over_tcp, good),
     }
     ports: dict[str, int] = {}
     begun = []

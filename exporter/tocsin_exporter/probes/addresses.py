@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from tocsin_exporter.http import own_shortage
 from tocsin_exporter.lookup import Address, Lookup
 from tocsin_exporter.probes.findings import Findings, ProbeFailed
 from tocsin_exporter.probes.modules import IpChoice
@@ -117,6 +118,8 @@ async def _chosen(host: str, family: IpChoice, resolver: Resolver) -> tuple[Addr
     try:
         answers = await resolver.addresses(host)
     except OSError as error:
+        if own_shortage(error):
+            raise
         raise ProbeFailed(f"{host[:200]} has no address: {error.strerror or error}") from None
     wanted = [one for one in answers if one[0] == _FAMILIES[family.preferred]]
     others = [one for one in answers if one[0] != _FAMILIES[family.preferred]]

@@ -1,5 +1,7 @@
 """A probe on a schedule: a failed one is a finding, and what we lack is none."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
@@ -66,6 +68,24 @@ async def test_one_too_many_waits_its_time_and_says_so() -> None:
     with pytest.raises(Unread, match="too many probes"):
         await ProbeCollector(busy, "127.0.0.1:1", TCP, 0.05).collect()
     busy.close(wait=5)
+
+
+async def test_a_thread_that_hangs_holds_nobody_up(loop: ProbeLoop) -> None:
+    """Whatever blocks the probes' own loop: the reading is late, and who waits for it goes on."""
+    free, begun = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        begun.set()
+        free.wait(10)
+
+    loop.begin(block())
+    begun.wait(10)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await ProbeCollector(loop, "127.0.0.1:1", TCP, 2).collect()
+    free.set()
+    samples = await ProbeCollector(loop, "127.0.0.1:1", TCP, 2).collect()
+    assert any(s.family.name == "probe_success" for s in samples)
 
 
 def test_it_knows_where_the_same_can_be_asked_for() -> None:

@@ -1,6 +1,7 @@
 """Which address is probed, and which ones never are."""
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import time
@@ -19,7 +20,7 @@ from tocsin_exporter.probes.addresses import (
 )
 from tocsin_exporter.probes.findings import Findings, ProbeFailed
 from tocsin_exporter.probes.modules import HttpProbe, IpChoice, ProbeModule
-from tocsin_exporter.probes.prober import run_probe
+from tocsin_exporter.probes.prober import NotProbed, run_probe
 
 V4: Address = (socket.AF_INET, ("192.0.2.1", 0))
 V6: Address = (socket.AF_INET6, ("2001:db8::1", 0, 0, 0))
@@ -129,6 +130,26 @@ async def test_a_name_that_changes_after_it_was_checked_gains_nothing() -> None:
     result = await run_probe(f"http://evil.test:{port}", module, 5, resolver, time.monotonic)
     server.close()
     assert result.success and asked == ["evil.test"]
+
+
+async def test_what_the_lookup_lacks_says_nothing_of_the_target() -> None:
+    def lacking(host: str) -> Sequence[Address]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    resolver = Resolver(lambda owner: Lookup(owner, lacking))
+    module = ProbeModule("m", HttpProbe())
+    with pytest.raises(NotProbed, match="Too many open files"):
+        await run_probe("http://a.test/", module, 5, resolver, time.monotonic)
+
+
+async def test_a_name_that_is_unknown_is_a_finding() -> None:
+    def unknown(host: str) -> Sequence[Address]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    resolver = Resolver(lambda owner: Lookup(owner, unknown))
+    module = ProbeModule("m", HttpProbe())
+    result = await run_probe("http://a.test/", module, 5, resolver, time.monotonic)
+    assert not result.success and "a.test has no address" in result.lines[-1]
 
 
 @pytest.mark.parametrize(

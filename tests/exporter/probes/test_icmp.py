@@ -1,6 +1,7 @@
 """Pings: what is a reply to ours, and what is said where none is permitted."""
 
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -69,6 +70,37 @@ async def test_this_machine_answers(address: str) -> None:
         pytest.skip("no IPv6 here")
     assert result.success, result.lines
     assert 0 < named["probe_icmp_duration_seconds", "rtt"] < 1
+
+
+_AS_NOBODY = """
+import asyncio, fcntl, os, socket, struct, time
+from tocsin_exporter.probes.addresses import Resolver
+from tocsin_exporter.probes.icmp import open_pinger
+from tocsin_exporter.probes.modules import IcmpProbe, ProbeModule
+from tocsin_exporter.probes.prober import run_probe
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as lo:
+    fcntl.ioctl(lo, 0x8914, struct.pack("16sh", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+with open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
+    file.write("0 65534")
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+module = ProbeModule("icmp", IcmpProbe())
+result = asyncio.run(run_probe("127.0.0.1", module, 5, Resolver(), time.monotonic))
+pinger = open_pinger((socket.AF_INET, ("127.0.0.1", 0)), IcmpProbe())
+print(os.getuid(), result.success, pinger.raw)
+"""
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("unshare") is None,
+    reason="only root has a network of its own, by unshare",
+)
+def test_without_root_where_the_group_may() -> None:
+    """In a network namespace, whose ping_group_range lets nobody's group ping."""
+    command = ["unshare", "-n", sys.executable, "-c", _AS_NOBODY]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "unshare failed" in ended.stderr:
+        pytest.skip("no network namespace may be made here")
+    assert ended.stdout == "65534 True False\n", ended.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not")
