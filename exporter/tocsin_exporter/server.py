@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from tocsin_exporter.catalogue import OWN
 from tocsin_exporter.catalogue.own import SCRAPE_SECONDS
+from tocsin_exporter.collector_settings import ENABLED
 from tocsin_exporter.connections import Connections
 from tocsin_exporter.connections import samples as connection_samples
 from tocsin_exporter.exposition import Page, rendered
@@ -25,6 +26,12 @@ from tocsin_exporter.snapshot import Sample, Snapshot, labels, only
 
 MOST_SCRAPES = 40
 AREAS = ("host", "process", "gpu", "llm", "tocsin")
+# node_exporter's collectors that we do not have: who leaves them out has what he wants.
+_NOT_OURS = (
+    *("boottime", "cpu_vulnerabilities", "devstat", "ethtool", "kernel_hung", "logind", "ntp"),
+    *("nvmesubsystem", "pcidevice", "perf", "runit", "softirqs", "supervisord", "swap"),
+    *("watchdog", "wifi", "xfrm"),
+)
 _LARGE_BYTES = 512 << 10
 _GZIP_LEVEL = 1  # 0.1 ms a page; level 6 takes nine times as long and saves a sixth
 
@@ -160,8 +167,12 @@ def _parts(
     if collect and exclude:
         raise ValueError("collect[] and exclude[] cannot be used together")
     known = {name for area in areas for name in collectors.get(area, ())}
+    for part in collect:
+        if part in ENABLED and part not in known:
+            raise ValueError(f"collector {part} is off here; --collector.{part} turns it on")
+    left_out_already = {*ENABLED, *_NOT_OURS} if exclude else set()
     for part in (*collect, *exclude):
-        if part not in areas and part not in known:
+        if part not in (*areas, *known, *left_out_already):
             raise ValueError(
                 f"no such area or collector: {part!r}; the areas are {', '.join(areas)}, "
                 f"the collectors {', '.join(sorted(known))}"

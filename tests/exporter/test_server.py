@@ -161,12 +161,25 @@ async def test_a_scrape_may_ask_for_metrics_by_name(query: str, names: set[str])
             "no such area or collector: 'hosts'; the areas are host, process, gpu, llm, tocsin, "
             "the collectors cpu, engine, loadavg",
         ),
+        ("collect[]=tcpstat", "collector tcpstat is off here; --collector.tcpstat turns it on"),
+        (
+            "exclude[]=wifii",
+            "no such area or collector: 'wifii'; the areas are host, process, gpu, llm, tocsin, "
+            "the collectors cpu, engine, loadavg",
+        ),
         ("collect[]=host&exclude[]=llm", "collect[] and exclude[] cannot be used together"),
     ],
 )
 async def test_a_bad_question_is_answered_with_what_is_wrong(query: str, why: str) -> None:
     answer = await Rig().get(f"/metrics?{query}")
     assert (answer.status_code, answer.text) == (400, why + "\n")
+
+
+@pytest.mark.parametrize("part", ["tcpstat", "wifi", "softirqs"])
+async def test_what_is_off_or_node_exporters_alone_is_left_out_already(part: str) -> None:
+    rig = Rig()
+    assert (await rig.get(f"/metrics?exclude[]={part}&exclude[]=gpu")).status_code == 200
+    assert "gpu" not in rig.agent.asked and "host" in rig.agent.asked
 
 
 async def test_more_scrapes_than_allowed_are_refused_and_the_others_answered() -> None:
