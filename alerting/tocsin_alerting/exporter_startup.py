@@ -24,7 +24,6 @@ from tocsin_alerting.listeners import (
 )
 from tocsin_alerting.local.environment import warn_of_unread, warn_of_variables
 from tocsin_alerting.process_setup import prepare_process
-from tocsin_alerting.yaml_document import InvalidDocument
 from tocsin_exporter.collector_settings import HostView
 from tocsin_exporter.exporter import DEFAULT_ADDRESS, ExporterOptions
 from tocsin_exporter.exporter import run_exporter as serve
@@ -81,11 +80,11 @@ def run_exporter(
             probe_modules=_modules(probe_modules),
         )
         bound = sockets or bind_all(addresses)
-        malloc.freeze_gc()
-        serve(options, bound)
-    except (InvalidDocument, CannotStart) as error:
+    except (ValueError, CannotStart) as error:  # InvalidDocument is one, and loads YAML
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, WrongUsage) else 1
+    malloc.freeze_gc()
+    serve(options, bound)
     return 0
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tocsin_alerting.listeners import WrongUsage
-from tocsin_alerting.yaml_document import did_you_mean
 from tocsin_exporter.simulation.machine import Machine
 
 if TYPE_CHECKING:  # `tocsin exporter` has none
@@ -39,6 +38,7 @@ class GpuOptions:
         if not self.simulate:
             return None
         from tocsin_alerting.config.gpu_simulation import bundled_simulations, load_simulation
+        from tocsin_alerting.yaml_document import did_you_mean
 
         known = bundled_simulations()
         if self.files == {} and self.simulate not in known:

@@ -17,8 +17,6 @@ from concurrent.futures import Executor
 from enum import Enum
 from functools import partial
 
-import bcrypt
-
 from tocsin_exporter.threads import in_thread
 
 log = logging.getLogger(__name__)
@@ -145,6 +143,8 @@ class _Comparisons:
 
 def _matches(password: bytes, hashed: str) -> bool:
     try:
+        import bcrypt  # where there are users
+
         return bcrypt.checkpw(password[:_BCRYPT_BYTES], hashed.encode("ascii"))
     except ValueError:
         return False

@@ -21,6 +21,7 @@ def test_the_core_imports_neither_torch_nor_transformers(module: str) -> None:
 
 # What `tocsin exporter` has no use for: it runs beside a model that wants the memory.
 HEAVY = {"pydantic", "httpx2", "httpcore2", "jinja2", "dns", "re2", "psutil", "rich"}
+HEAVY |= {"yaml", "bcrypt"}
 HEAVY |= {"apscheduler", "aiosmtplib", "orjson", "multipart", "prometheus_client"}
 AGENTS = ("rules", "incidents", "notify", "tsdb", "promql", "api", "config", "loops")
 
