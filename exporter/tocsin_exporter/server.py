@@ -152,7 +152,9 @@ class MetricsPage:
         series: Counter[str] = Counter()
         for snapshot in snapshots:
             series[snapshot.source.job] += len(snapshot.series)
-        self._scrapes.last_series = series
+        # A job that is left out has 0. With other series each time, where scrapers ask for one area
+        # each, no page would be like the one before.
+        self._scrapes.last_series = {**dict.fromkeys(self._scrapes.last_series, 0), **series}
         self._scrapes.last_bytes = len(page.body)
         self._scrapes.refused += page.duplicates
         self._scrapes.duplicates = self._scrapes.refused + self._agent.duplicates

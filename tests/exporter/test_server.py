@@ -209,6 +209,8 @@ async def test_it_counts_what_it_answers() -> None:
     assert only(rows, "tocsin_scrape_duration_seconds_bucket", le="+Inf") == 3
     assert only(rows, "tocsin_scrape_duration_seconds_count") == 3
     assert only(rows, "tocsin_exposition_series", job="llm") == 1
+    await rig.get("/metrics?collect[]=host")
+    assert only(table(rig.scrapes.samples()), "tocsin_exposition_series", job="llm") == 0
     assert only(rows, "tocsin_exposition_bytes") > 100
     assert only(rows, "tocsin_exposition_duplicates_total") == 3
     assert only(rows, "tocsin_scrapes_in_flight") == 0
