@@ -16,7 +16,7 @@ from tocsin_alerting import agent_setup
 from tocsin_alerting.agent_access import checked, new_access, token_file, with_roles
 from tocsin_alerting.agent_elsewhere import Elsewhere
 from tocsin_alerting.agent_engines import EngineSources
-from tocsin_alerting.agent_logs import AgentLogs
+from tocsin_alerting.agent_logs import AgentLogs, Enrich
 from tocsin_alerting.agent_meta import MetaAlerts
 from tocsin_alerting.agent_reload import AgentReload
 from tocsin_alerting.agent_scrapes import new_sampling
@@ -122,7 +122,7 @@ class App:
         self.disk = DiskPersistence(samples, blocks, machine=machine, wall=wall, claim=hold)
         self.store = store = Store(persistence=self.disk)
         self.agent, self.scrape_jobs = new_sampling(self._local(), clock, store, self.loop_watch)
-        self.logs = AgentLogs(config, self.clock)
+        self.logs = AgentLogs(config, self.clock, lambda: self.dispatcher)
         # remote write -> store
         self.receiver, self.otlp = new_receivers(store)
         self.hosts = own_hosts(host_names(config))
@@ -141,7 +141,7 @@ class App:
         self.intake = AlertIntake(self.dispatcher, self.clock.now_ms, config.resolve_timeout)
         self.calendars = CalendarRefresh(config, self.dispatcher.working, self.clock.now_ms)
         self.instances = DispatcherInstances(self.dispatcher, self.clock.now_ms)
-        sending = (self.clock.now_ms, self._evidence().with_evidence, self.dispatcher.channels.gone)
+        sending = (self.clock.now_ms, self._evidence(), self.dispatcher.channels.gone)
         self.delivery_loop = DeliveryLoop(self.dispatcher, self.running.channels, *sending)
         self.rule_loop = self._make_rule_loop()
         self.paging = IncidentLoop(self.dispatcher, self.delivery_loop, self.clock)
@@ -216,6 +216,7 @@ class App:
                 group.create_task(self.elsewhere.run()),
                 group.create_task(restart_on_error("incidents", self.paging.run)),
                 group.create_task(restart_on_error("meta-alerts", self.meta_alerts.loop.run)),
+                group.create_task(restart_on_error("log lines", self.logs.run)),
                 group.create_task(restart_on_error("answers", self.answers.run)),
                 group.create_task(self.heartbeats.run()),
                 group.create_task(restart_on_error("web config", self.setup.web.follow)),
@@ -385,12 +386,12 @@ class App:
         kept_ms = self.running.config.incidents.retention
         await self.dispatcher.prune(self.clock.now_ms(), kept_ms)
 
-    def _evidence(self) -> EvidenceReader:
+    def _evidence(self) -> Enrich:
         """Its thread is begun now: later there may be none."""
-        threads = Threads(1, "evidence").begin()
-        incident = self.dispatcher.working.incidents.get
+        threads, incident = Threads(1, "evidence").begin(), self.dispatcher.working.incidents.get
         groups, seconds = partial(getattr, self.groups, "all"), self.clock.monotonic
-        return EvidenceReader(self.engine, incident, groups, threads, seconds)
+        reader = EvidenceReader(self.engine, incident, groups, threads, seconds)
+        return self.logs.sending(reader.with_evidence)
 
     # the server
 

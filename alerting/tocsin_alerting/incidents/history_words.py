@@ -92,6 +92,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "a reload changed its rule {rule}: {parts}",
         "重新加载改变了其规则 {rule}：{parts}",
     ),
+    "log_lines": ("{count} lines of logs kept", "已保存 {count} 行日志"),
     "receivers_lost": (
         "{lost} no longer in the configuration, notifying {instead}",
         "{lost} 已不在配置中，改为通知 {instead}",

@@ -1,5 +1,8 @@
 """Our patterns, each on lines as programs write them."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tocsin_exporter.tailing.library import GROUPS, known_patterns, rows
@@ -32,6 +35,12 @@ def test_its_lines(name: str) -> None:
         assert not holds_prompt(line.encode()), line
     for line in known.get("ignores", ()):
         assert name not in [match.pattern for match in MATCHER.matches(line.encode())], line
+
+
+def test_the_page_has_each_pattern() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "logs.md").read_text("utf-8")
+    told = re.findall(r"(?m)^\| `(\w+)` \| `(\w+)` \| (.*) \|$", page)
+    assert told == [(name, row["group"], row["means"]) for name, row in KNOWN.items()]
 
 
 @pytest.mark.parametrize("line", QUIET)

@@ -21,6 +21,7 @@ from tocsin_alerting.incidents.fault_record import fault_record, markdown
 from tocsin_alerting.incidents.history_words import LANGUAGES, line_words
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.journal.questions import EntryQuery, Place
+from tocsin_alerting.incidents.log_lines import without_lines
 from tocsin_alerting.incidents.notification import title
 from tocsin_alerting.time_format import rfc3339
 
@@ -143,5 +144,5 @@ def history_line(entry: HistoryEntry, incident: Incident | None, language: str) 
         "event": entry.event,
         "actor": entry.actor,
         "text": line_words(entry.event, entry.actor, entry.data, entry.at_ms, language),
-        "data": entry.data,
+        "data": without_lines(entry.event, entry.data),
     }

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from starlette.routing import Route
 
 from tocsin_alerting.annotations import absolute_links, annotation_texts
 from tocsin_alerting.api.http.envelope import ApiError, success
-from tocsin_alerting.api.http.roles import Role, RoleRoute
+from tocsin_alerting.api.http.roles import Role, RoleRoute, principal_of
 from tocsin_alerting.api.prometheus.encoding import format_value
 from tocsin_alerting.api.tocsin.filters import count, incident_filter
 from tocsin_alerting.incidents.actions import re_raise_after_ms
@@ -30,7 +31,9 @@ from tocsin_alerting.incidents.incident import (
 )
 from tocsin_alerting.incidents.journal.protocol import NO_NUMBER
 from tocsin_alerting.incidents.journal.questions import IncidentFilter
+from tocsin_alerting.incidents.log_lines import EVIDENCE, without_lines
 from tocsin_alerting.incidents.notification import (
+    Evidence,
     Notification,
     build_notifications,
     next_page,
@@ -92,16 +95,22 @@ def routes(
         if enrich is not None:
             async with one_asks:
                 evidence = (await enrich(_first_page(story.incident, config))).evidence
+        respond = principal_of(request).role >= Role.RESPOND
         more = {
             "recorded": not dispatcher.writer.incident_waits(story.incident.number),
-            "evidence": evidence and evidence.as_data(),
+            "evidence": evidence and _readable(evidence, respond),
         }
-        return success(incident_detail(story, config, external_url) | more)
+        return success(incident_detail(story, config, external_url, respond) | more)
 
     return [
         RoleRoute("/api/v1/incidents", listed, Role.READ),
         RoleRoute("/api/v1/incidents/{number}", detail, Role.READ),
     ]
+
+
+def _readable(evidence: Evidence, respond: bool) -> dict[str, Any]:
+    numbers = tuple(one for one in evidence.numbers if respond or one[0] != EVIDENCE)
+    return replace(evidence, numbers=numbers).as_data()
 
 
 def _first_page(incident: Incident, config: IncidentConfig) -> Notification:
@@ -293,14 +302,16 @@ def _raised_again_at_ms(incident: Incident) -> int | None:
 
 
 def incident_detail(
-    story: IncidentTimeline, config: IncidentConfig, external_url: str = ""
+    story: IncidentTimeline, config: IncidentConfig, external_url: str = "", respond: bool = False
 ) -> dict[str, Any]:
-    """One incident with everything that happened and will happen."""
+    """One incident with everything that happened and will happen. `respond`: for somebody who may,
+    and so may read lines of logs."""
     return incident_summary(story.incident, config, external_url) | {
         "next": incident_next(story.incident, story.timers, config),
         "history": [
-            {**_both("at", e.at_ms), "event": e.event, "actor": e.actor, "data": e.data}
+            {**_both("at", e.at_ms), "event": e.event, "actor": e.actor, "data": data}
             for e in story.history
+            for data in [e.data if respond else without_lines(e.event, e.data)]
         ],
         "timers": [{"kind": t.kind, **_both("due_at", t.due_at_ms)} for t in story.timers],
         "messages": [
