@@ -5,6 +5,7 @@ What is left out of blackbox_exporter's is refused with words: it must not seem 
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,6 +64,7 @@ def _regexp(text: str) -> str:
     return text
 
 
+@lru_cache(1000)  # equal ones are one, and a module that is as it was is equal after a reload
 def compiled(text: str) -> Any:
     """Raises ValueError."""
     options = re2.Options()
@@ -190,9 +192,9 @@ class HeaderValuesSection(Section):
     files: Annotated[tuple[FilePath, ...], BeforeValidator(several)] = ()
 
     @model_validator(mode="after")
-    def _no_files(self) -> "HeaderValuesSection":
-        if self.files:
-            raise ValueError("files of headers are not provided: write values or secrets")
+    def _one_kind(self) -> "HeaderValuesSection":
+        if len(self.files) > 1 or (self.files and (self.values or self.secrets)):
+            raise ValueError("give values and secrets, or one of files")
         return self
 
 
@@ -252,6 +254,7 @@ class HttpProbeSection(_FamilySection):
             valid_http_versions=self.valid_http_versions,
             method=self.method or "GET",
             headers=self._headers(),
+            header_files=tuple((k, v.files[0]) for k, v in self.http_headers.items() if v.files),
             body=self.body,
             body_file=self.body_file,
             fail_if_ssl=self.fail_if_ssl,
@@ -270,7 +273,8 @@ class HttpProbeSection(_FamilySection):
 
     def _headers(self) -> dict[str, str]:
         """Several values of one header are joined, as a server may read them."""
-        given = {k: ", ".join((*v.values, *v.secrets)) for k, v in self.http_headers.items()}
+        named = {k: v for k, v in self.http_headers.items() if not v.files}
+        given = {k: ", ".join((*v.values, *v.secrets)) for k, v in named.items()}
         return {**given, **self.headers}
 
     def _login(self) -> probes.ProbeLogin | None:

@@ -76,7 +76,10 @@ def _url(target: str) -> httpx.URL:
 
 
 def _first(url: httpx.URL, probe: HttpProbe, address: Address) -> _Exchange:
-    headers = {name.lower(): value for name, value in probe.headers.items()}
+    read = {
+        name: _file(file, MOST_SECRET_BYTES).decode().strip() for name, file in probe.header_files
+    }
+    headers = {name.lower(): value for name, value in (*read.items(), *probe.headers.items())}
     headers.setdefault("user-agent", f"Tocsin/{version('tocsin')} (probe)")
     login = _login(probe.login) or _user_of(url)
     if login:

@@ -61,6 +61,7 @@ class HttpProbe:
     valid_http_versions: tuple[str, ...] = ()
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    header_files: tuple[tuple[str, Path], ...] = ()
     body: str = field(default="", repr=False)
     body_file: Path | None = None
     fail_if_ssl: bool = False

@@ -44,11 +44,12 @@ class NotProbed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """`lines` are the log of the probe, for whoever looks for the reason."""
+    """`why` it failed, "" where it has not; `lines` are the log of the probe."""
 
     success: bool
     samples: list[Sample]
     lines: list[str]
+    why: str = ""
 
 
 async def run_probe(
@@ -69,7 +70,7 @@ async def run_probe(
     found.set("probe_success", not why)
     found.set("probe_duration_seconds", took)
     found.set("probe_timeout_seconds", seconds)
-    return ProbeResult(not why, found.samples(), found.lines)
+    return ProbeResult(not why, found.samples(), found.lines, why)
 
 
 async def _failure(

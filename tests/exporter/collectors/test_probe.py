@@ -49,6 +49,27 @@ async def test_one_that_fails_is_a_reading(loop: ProbeLoop) -> None:
     assert [s.value for s in samples if s.family.name == "probe_success"] == [0]
 
 
+class Turning(ProbeLoop):
+    """Fails twice, and succeeds twice."""
+
+    asked = 0
+
+    async def probe(self, target: str, module: ProbeModule, seconds: float) -> ProbeResult:
+        self.asked += 1
+        well = self.asked > 2
+        return ProbeResult(well, [], [], "" if well else "connection refused")
+
+
+async def test_the_log_has_a_line_for_the_first_failure_and_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    collector = ProbeCollector(Turning(time.monotonic), "a:1", TCP, 2)
+    for _ in range(4):
+        await collector.collect()
+    assert caplog.messages == ["probe failed: connection refused", "probe recovered"]
+
+
 async def test_certificates_without_end_are_bounded_and_counted() -> None:
     collector = ProbeCollector(Rotating(time.monotonic), "a:1", TCP, 2)
     kept = [len(await collector.collect()) for _ in range(MOST_LEAVES + 3)]

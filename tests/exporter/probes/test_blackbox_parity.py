@@ -3,6 +3,8 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.blackbox import Page, asked, page_of, running_blackbox, types_of
@@ -11,6 +13,7 @@ from tocsin_alerting.config.probe_modules import load_modules
 from tocsin_exporter.exposition import render
 from tocsin_exporter.probe_endpoint import snapshot_of
 from tocsin_exporter.probes.loop import ProbeLoop
+from tocsin_exporter.probes.modules import ProbeModule
 
 # Debian's 0.23 does not have them yet: they came with 0.26 and 0.28.
 _NEWER = {"probe_timeout_seconds", "probe_tls_cipher_info"}
@@ -134,28 +137,41 @@ def _difference(ours: Page, theirs: Page) -> str:
     )
 
 
+@dataclass
+class _Peers:
+    """Both of them, asked the same: `different` is where they do not agree."""
+
+    modules: Mapping[str, ProbeModule]
+    loop: ProbeLoop
+    blackbox: str
+    different: list[str] = field(default_factory=list)
+    succeeded: set[str] = field(default_factory=set)
+    failed: int = 0
+    free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+
+    async def ask(self, target: str, name: str) -> None:
+        async with self.free:
+            result, theirs = await asyncio.gather(
+                self.loop.probe(target, self.modules[name], self.modules[name].timeout),
+                asyncio.to_thread(asked, self.blackbox, target, name),
+            )
+        self.succeeded |= {name} if result.success else set()
+        self.failed += not result.success
+        text = render([snapshot_of(result)], "text").body.decode()
+        wrong = _difference(_comparable(page_of(text)), _comparable(page_of(theirs)))
+        types = types_of(theirs)
+        other = {n for n, kind in types_of(text).items() if types.get(n, kind) != kind}
+        if wrong or other:
+            self.different.append(f"{name} of {target}: {result.lines[-1]}{wrong} {other or ''}")
+
+
 async def test_probes_answer_alike(tmp_path: Path) -> None:
     async with probed_servers(tmp_path) as servers:
         file = tmp_path / "blackbox.yml"
         file.write_text(re.sub(r"\bCA\b", str(servers.ca_file), MODULES.read_text()))
-        modules, loop = load_modules(file), ProbeLoop(time.monotonic)
-        different, succeeded, failed = [], set[str](), 0
         with running_blackbox(file) as blackbox:
-            for target, name in _cases(servers):
-                result = await loop.probe(target, modules[name], modules[name].timeout)
-                succeeded |= {name} if result.success else set()
-                failed += not result.success
-                text = render([snapshot_of(result)], "text").body.decode()
-                theirs = await asyncio.to_thread(asked, blackbox, target, name)
-                wrong = _difference(_comparable(page_of(text)), _comparable(page_of(theirs)))
-                shared = types_of(theirs)
-                wrong += "".join(
-                    f"\n    {n}: {kind}"
-                    for n, kind in types_of(text).items()
-                    if shared.get(n, kind) != kind
-                )
-                if wrong:
-                    different.append(f"{name} of {target}: {result.lines[-1]}{wrong}")
-        loop.close(wait=5)
-    assert not different, "\n".join(different)
-    assert failed > 50 and succeeded >= _BOTH  # or they would be alike in failing
+            peers = _Peers(load_modules(file), ProbeLoop(time.monotonic), blackbox)
+            await asyncio.gather(*(peers.ask(*case) for case in _cases(servers)))
+        peers.loop.close(wait=5)
+    assert not peers.different, "\n".join(peers.different)
+    assert peers.failed > 50 and peers.succeeded >= _BOTH  # or they would be alike in failing

@@ -5,6 +5,7 @@ import gzip
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import re2
@@ -115,6 +116,16 @@ async def test_a_body_file_is_sent(tmp_path_factory: pytest.TempPathFactory) -> 
         result = await probed(f"http://127.0.0.1:{port}/", missing)
     assert b"content-length: 11" in seen[0].lower()
     assert not result.success and "cannot read" in result.lines[-1]
+
+
+async def test_a_header_from_a_file_is_read_at_each_probe(tmp_path: Path) -> None:
+    file, seen = tmp_path / "key", list[bytes]()
+    probe = HttpProbe(header_files=(("X-Key", file),))
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", seen) as port:
+        for key in ("one", "two"):
+            file.write_text(f"{key}\n")
+            assert (await probed(f"http://127.0.0.1:{port}/", probe)).success
+    assert [b"x-key: one\r\n" in seen[0].lower(), b"x-key: two\r\n" in seen[1].lower()] == [1, 1]
 
 
 async def test_a_slow_expression_costs_no_other() -> None:
