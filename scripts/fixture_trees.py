@@ -31,7 +31,7 @@ from tocsin_exporter.snapshot import Sample
 # Links, routes, queues and the states of TCP are asked of the kernel, whatever the tree is.
 NOT_COMPARED = {
     *("filesystem", "netdev", "network_route", "qdisc", "selinux", "tcpstat", "time", "timex"),
-    *("systemd", "uname"),
+    *("logind", "systemd", "uname"),
 }
 IGNORED = re.compile(
     r"go_|process_|promhttp_|node_exporter_build_info|node_scrape_collector_|node_time_"

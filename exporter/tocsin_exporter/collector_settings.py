@@ -35,6 +35,7 @@ ENABLED: Mapping[str, bool] = {
     "ksmd": False,
     "lnstat": False,
     "loadavg": True,
+    "logind": False,
     "mdadm": True,
     "meminfo": True,
     "meminfo_numa": False,
@@ -83,6 +84,12 @@ FILESYSTEMS_EXCLUDED = (
     r"|tracefs)$"
 )
 DISKS_EXCLUDED = r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$"
+NETSTAT_FIELDS = (
+    r"^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
+    r"|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts)"
+    r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)"
+    r"|Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
+)
 
 # A regular expression each, with its default; "" for none.
 PATTERNS: Mapping[str, str] = {
@@ -97,12 +104,14 @@ PATTERNS: Mapping[str, str] = {
     "netclass.ignored-devices": "^$",
     "netdev.device-exclude": "",
     "netdev.device-include": "",
+    "netstat.fields": NETSTAT_FIELDS,
     "powersupply.ignored-supplies": "^$",
     "qdisk.device-exclude": "",
     "qdisk.device-include": "",
     "systemd.unit-exclude": r".+\.(automount|device|mount|scope|slice)",
     "systemd.unit-include": ".+",
     "tapestats.ignored-devices": "^$",
+    "vmstat.fields": "^(oom_kill|pgpg|pswp|pg.*fault).*",
 }
 # On or off, and what they do.
 SWITCHES: Mapping[str, str] = {
@@ -112,6 +121,7 @@ SWITCHES: Mapping[str, str] = {
     "systemd.enable-restarts-metrics": "Count how often systemd has restarted each service.",
     "systemd.enable-start-time-metrics": "Show when each unit was started.",
     "systemd.enable-task-metrics": "Count the tasks of each service.",
+    "rapl.enable-zone-label": "Name the zones of RAPL by a label, not in the metric's name.",
     "stat.softirq": "Count soft interrupts by vector.",
 }
 # Each may be given several times, and what for.

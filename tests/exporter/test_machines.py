@@ -21,9 +21,19 @@ from tocsin_exporter.collectors.collector import Unavailable
 
 # What is asked of the machine that the test runs on, or of files that no tree here has.
 LIVE = (
-    *("cpu", "diskstats", "filefd", "filesystem", "loadavg", "meminfo", "netclass", "netdev"),
-    *("netstat", "network_route", "pressure", "qdisc", "selinux", "sockstat", "stat", "systemd"),
-    *("tcpstat", "textfile", "time", "timex", "uname", "vmstat"),
+    *(
+        "cpu",
+        "diskstats",
+        "filefd",
+        "filesystem",
+        "loadavg",
+        "logind",
+        "meminfo",
+        "netclass",
+        "netdev",
+    ),
+    *("netstat", "network_route", "pressure", "qdisc", "selinux", "sockstat", "stat"),
+    *("systemd", "tcpstat", "textfile", "time", "timex", "uname", "vmstat"),
 )
 COMPARED = tuple(name for name in ENABLED if name not in LIVE)
 

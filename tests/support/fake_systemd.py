@@ -1,4 +1,5 @@
-"""A message bus of its own with a service that answers as systemd does; node_exporter asks it too.
+"""A message bus of its own with services that answer as systemd and logind do; node_exporter asks
+it too.
 
 Not systemd: that wants to be process 1, or a session with cgroups of its own.
 """
@@ -6,7 +7,7 @@ Not systemd: that wants to be process 1, or a session with cgroups of its own.
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,7 +24,6 @@ from jeepney import (
 from jeepney.io.blocking import open_dbus_connection
 
 _BUS = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
-_NAME = "org.freedesktop.systemd1"
 _NO_FLAGS = 0
 _PATH = "/org/freedesktop/systemd1/unit"
 _CONFIG = """\
@@ -38,9 +38,34 @@ Variant = tuple[str, object]
 Properties = Mapping[str, Mapping[str, Variant]]
 
 
+class FakeLogind:
+    """`sessions` are (seat, remote, type, class)."""
+
+    bus_name = "org.freedesktop.login1"
+
+    def __init__(
+        self, seats: Sequence[str], sessions: Sequence[tuple[str, bool, str, str]]
+    ) -> None:
+        self.seats, self.sessions = seats, sessions
+
+    def answer(self, message: Message) -> Message | None:
+        path, member = (message.header.fields[f] for f in (HeaderFields.path, HeaderFields.member))
+        if member == "ListSeats":
+            seats = [(seat, f"/seat/{number}") for number, seat in enumerate(self.seats)]
+            return new_method_return(message, "a(so)", (seats,))
+        if member == "ListSessions":
+            rows = [(str(n), 1000, "ada", s[0], f"/s/{n}") for n, s in enumerate(self.sessions)]
+            return new_method_return(message, "a(susso)", (rows,))
+        _seat, remote, kind, of_class = self.sessions[int(path.rpartition("/")[2])]
+        known = {"Remote": ("b", remote), "Type": ("s", kind), "Class": ("s", of_class)}
+        return new_method_return(message, "v", (known[message.body[1]],))
+
+
 class FakeSystemd:
     """`units` are (name, loaded, active) with their properties by interface. `silent` units are
     listed, and nothing is answered of them."""
+
+    bus_name = "org.freedesktop.systemd1"
 
     def __init__(self, units: Mapping[tuple[str, str, str], Properties]) -> None:
         self.units = dict(units)
@@ -104,10 +129,10 @@ def running_bus(directory: Any) -> Iterator[str]:
 
 
 @contextmanager
-def answering(address: str, systemd: FakeSystemd) -> Iterator[None]:
-    """`systemd` answers on that bus until the end."""
+def answering(address: str, service: FakeSystemd | FakeLogind) -> Iterator[None]:
+    """`service` answers on that bus until the end."""
     connection = open_dbus_connection(address)
-    asked = new_method_call(_BUS, "RequestName", "su", (_NAME, _NO_FLAGS))
+    asked = new_method_call(_BUS, "RequestName", "su", (service.bus_name, _NO_FLAGS))
     connection.send_and_get_reply(asked, timeout=10)
     stopped = threading.Event()
 
@@ -116,7 +141,7 @@ def answering(address: str, systemd: FakeSystemd) -> Iterator[None]:
             with suppress(TimeoutError):
                 message = connection.receive(timeout=0.1)
                 if message.header.message_type == MessageType.method_call:
-                    if (answer := systemd.answer(message)) is not None:
+                    if (answer := service.answer(message)) is not None:
                         connection.send(answer)
 
     thread = threading.Thread(target=serve)

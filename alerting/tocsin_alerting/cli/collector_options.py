@@ -105,7 +105,7 @@ def _switch_of(name: str) -> Callable[[F], F]:
 
 def _pattern(name: str, usual: str) -> Callable[[F], F]:
     of, _, what = name.partition(".")
-    which = "Keep only" if what.endswith("-include") else "Leave out"
+    which = "Keep only" if what.endswith(("-include", "fields")) else "Leave out"
     things = what.removesuffix("-include").removesuffix("-exclude").removeprefix("ignored-")
     things = re.sub(r"[-.]", " ", things).removesuffix("s") + "s"
     default = "none" if usual == "" else usual

@@ -86,6 +86,10 @@ _POWER = alike("gauge",
         "node_power_supply_info": "info of /sys/class/power_supply/<power_supply>.",
 })  # fmt: skip
 
+_ENERGY = alike("counter", "index path rapl_zone", {
+    "node_rapl_joules_total": "Current RAPL value in joules",
+})  # fmt: skip
+
 _GRAPHICS = (
     *alike("gauge", "card memory_vendor power_performance_level unique_id vendor", {
         "node_drm_card_info": "Card information",
@@ -112,6 +116,6 @@ HWMON = OpenRow("node_hwmon_{}", "gauge", "{1}")
 HWMON_ENERGY = OpenRow("node_hwmon_{}_joule_total", "counter", "{1}")
 
 HARDWARE = Table(
-    (*_PROCESSORS, *_BOARDS, *_SENSORS, *_RAID, *_POWER, *_GRAPHICS),
+    (*_PROCESSORS, *_BOARDS, *_SENSORS, *_RAID, *_POWER, *_ENERGY, *_GRAPHICS),
     (RAPL, POWER, HWMON, HWMON_ENERGY),
 )

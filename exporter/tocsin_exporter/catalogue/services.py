@@ -1,4 +1,4 @@
-"""Units of systemd: as in `host.py`, node_exporter's own words."""
+"""Units of systemd and who is logged in: as in `host.py`, node_exporter's own words."""
 
 from tocsin_exporter.catalogue.table import Table, alike
 
@@ -36,4 +36,8 @@ _SYSTEM = (
     }),
 )  # fmt: skip
 
-SERVICES = Table((*_UNITS, *_SYSTEM))
+_LOGINS = alike("gauge", "seat remote type class", {
+    "node_logind_sessions": "Number of sessions registered in logind.",
+})  # fmt: skip
+
+SERVICES = Table((*_UNITS, *_SYSTEM, *_LOGINS))

@@ -27,6 +27,7 @@ from tocsin_exporter.collectors.hwmon import hwmon
 from tocsin_exporter.collectors.interrupts import cgroups, interrupts
 from tocsin_exporter.collectors.ipvs import ipvs
 from tocsin_exporter.collectors.loadavg import loadavg
+from tocsin_exporter.collectors.logind import Logind
 from tocsin_exporter.collectors.meminfo import meminfo
 from tocsin_exporter.collectors.memory_tables import (
     buddyinfo,
@@ -97,6 +98,7 @@ COLLECTORS: dict[str, CollectorEntry] = {
     "ksmd": CollectorEntry("host", ksmd),
     "lnstat": CollectorEntry("host", lnstat),
     "loadavg": CollectorEntry("host", loadavg, cheap=True),
+    "logind": CollectorEntry("host", Logind),
     "mdadm": CollectorEntry("host", mdadm),
     "meminfo": CollectorEntry("host", meminfo, cheap=True),
     "meminfo_numa": CollectorEntry("host", meminfo_numa),

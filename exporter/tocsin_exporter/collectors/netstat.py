@@ -11,29 +11,32 @@ from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import FileCollector, LineParser, number, text
 from tocsin_exporter.snapshot import Family, Sample
 
-# node_exporter's default selection.
-_WANTED = re.compile(
+# node_exporter's default selection, of names that a metric may have.
+_USUAL = re.compile(
     r"^([A-Za-z0-9]*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
     r"|TcpExt_(Listen[A-Za-z0-9]*|Syncookies[A-Za-z0-9]*|TCPSynRetrans|TCPTimeouts)"
     r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)"
     r"|Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
 )
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 _IN_ONE_WORD = re.compile(r"(Ip6|Icmp6|Udp6|UdpLite6)([A-Za-z0-9]*)")
 
 
 def netstat(host: Host) -> FileCollector:
     net = str(host.proc / "net")
-    return FileCollector("netstat", partial(_read, net), Unavailable)
+    given = host.settings.patterns.get("netstat.fields")
+    wanted = _USUAL if given is None else re.compile(given)
+    return FileCollector("netstat", partial(_read, net, wanted), Unavailable)
 
 
-def _read(net: str, lines: LineParser) -> Iterator[Sample]:
-    yield from parse(text(f"{net}/netstat"), lines)
-    yield from parse(text(f"{net}/snmp"), lines)
+def _read(net: str, wanted: re.Pattern[str], lines: LineParser) -> Iterator[Sample]:
+    yield from parse(text(f"{net}/netstat"), lines, wanted)
+    yield from parse(text(f"{net}/snmp"), lines, wanted)
     with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
-        yield from lines.parse(text(f"{net}/snmp6"), parse6)
+        yield from lines.parse(text(f"{net}/snmp6"), partial(parse6, wanted))
 
 
-def parse(content: str, lines: LineParser) -> Iterator[Sample]:
+def parse(content: str, lines: LineParser, wanted: re.Pattern[str] = _USUAL) -> Iterator[Sample]:
     """Pairs of lines: `Tcp: ActiveOpens InSegs`, then `Tcp: 26 7808`.
 
     A line without its other half is skipped, and the pairs after it are read all the same.
@@ -41,7 +44,7 @@ def parse(content: str, lines: LineParser) -> Iterator[Sample]:
     heading = ""
     for line in lines.split(content):
         if heading.partition(":")[0] == line.partition(":")[0]:
-            yield from lines.take(line, partial(parse_pair, heading))
+            yield from lines.take(line, partial(parse_pair, wanted, heading))
             heading = ""
             continue
         if heading:
@@ -51,8 +54,8 @@ def parse(content: str, lines: LineParser) -> Iterator[Sample]:
         lines.skip(heading)
 
 
-def parse_pair(heading: str, numbers: str) -> Iterator[Sample]:
-    names, fields = _columns(heading)
+def parse_pair(wanted: re.Pattern[str], heading: str, numbers: str) -> Iterator[Sample]:
+    names, fields = _columns(wanted, heading)
     _, *values = numbers.split()
     if len(values) < names:
         raise ValueError(f"{names} names, but {len(values)} numbers")
@@ -60,27 +63,27 @@ def parse_pair(heading: str, numbers: str) -> Iterator[Sample]:
         yield Sample(family, number(values[index]))
 
 
-def parse6(line: str) -> Iterator[Sample]:
+def parse6(wanted: re.Pattern[str], line: str) -> Iterator[Sample]:
     """Lines such as `Udp6InDatagrams    12`; addresses in hexadecimal do not occur here."""
     name, value, *_ = line.split()
-    if (family := _family6(name)) is not None:
+    if (family := _family6(wanted, name)) is not None:
         yield Sample(family, number(value))
 
 
 @lru_cache(maxsize=64)  # the headings never change while a kernel runs
-def _columns(heading: str) -> tuple[int, tuple[tuple[int, Family], ...]]:
+def _columns(wanted: re.Pattern[str], heading: str) -> tuple[int, tuple[tuple[int, Family], ...]]:
     protocol, *names = heading.split()
     of = protocol.removesuffix(":")
     return len(names), tuple(
         (index, NETSTAT.family(of, name))
         for index, name in enumerate(names)
-        if _WANTED.match(f"{of}_{name}")
+        if wanted.search(f"{of}_{name}") and _NAME.fullmatch(name)
     )
 
 
 @lru_cache(maxsize=512)
-def _family6(name: str) -> Family | None:
+def _family6(wanted: re.Pattern[str], name: str) -> Family | None:
     parts = _IN_ONE_WORD.fullmatch(name)
-    if parts is None or not _WANTED.match(f"{parts[1]}_{parts[2]}"):
+    if parts is None or not wanted.search(f"{parts[1]}_{parts[2]}"):
         return None
     return NETSTAT.family(parts[1], parts[2])

@@ -69,6 +69,8 @@ def _supply_files() -> Iterator[tuple[str, tuple[Family, float]]]:
 
 _SUPPLY_VALUES: Mapping[str, tuple[Family, float]] = dict(_supply_files())
 
+_ENERGY = HARDWARE["node_rapl_joules_total"]  # for those who want the zone as a label
+
 
 def thermal_zone(host: Host) -> AttributeCollector:
     root = host.sys / "class/thermal"
@@ -97,10 +99,11 @@ def _frequencies(root: Path, lines: LineParser) -> Iterator[Sample]:
 
 def rapl(host: Host) -> AttributeCollector:
     root = host.sys / "class/powercap"
-    return AttributeCollector("rapl", root, partial(_energy, root))
+    by_label = "rapl.enable-zone-label" in host.settings.switches
+    return AttributeCollector("rapl", root, partial(_energy, root, by_label))
 
 
-def _energy(root: Path, lines: LineParser) -> Iterator[Sample]:
+def _energy(root: Path, by_label: bool, lines: LineParser) -> Iterator[Sample]:
     """`package-0` is zone package with index 0; zones without a number are counted."""
     seen: Counter[str] = Counter()
     for zone in entries(root):
@@ -112,8 +115,11 @@ def _energy(root: Path, lines: LineParser) -> Iterator[Sample]:
             seen[said] += 1
         family = RAPL.family(_NOT_IN_A_NAME.sub("_", name), name)
         for value in numbers(zone / "energy_uj", lines):
-            of_zone = labels(index=str(int(index)), path=str(zone))
-            yield Sample(family, value / _MICROJOULES, of_zone)
+            of_zone = {"index": str(int(index)), "path": str(zone)}
+            if by_label:
+                yield Sample(_ENERGY, value / _MICROJOULES, labels(**of_zone, rapl_zone=name))
+            else:
+                yield Sample(family, value / _MICROJOULES, labels(**of_zone))
 
 
 def powersupplyclass(host: Host) -> AttributeCollector:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from tocsin_exporter.catalogue.host import VMSTAT
 from tocsin_exporter.collectors.collector import Unavailable
@@ -9,19 +10,19 @@ from tocsin_exporter.collectors.host import Host
 from tocsin_exporter.collectors.inline import FileCollector, number, text
 from tocsin_exporter.snapshot import Sample
 
-_WANTED = re.compile(r"oom_kill|pgpg|pswp|pg.*fault")  # node_exporter's default selection
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 def vmstat(host: Host) -> FileCollector:
     path = str(host.proc / "vmstat")
-    return FileCollector("vmstat", lambda lines: lines.parse(text(path), parse), Unavailable)
+    read = partial(parse, host.settings.pattern("vmstat.fields"))
+    return FileCollector("vmstat", lambda lines: lines.parse(text(path), read), Unavailable)
 
 
-def parse(line: str) -> Iterator[Sample]:
+def parse(wanted: re.Pattern[str], line: str) -> Iterator[Sample]:
     """Lines such as `pgfault 2456586`."""
     field, value, *_ = line.split()
-    if _WANTED.match(field):
+    if wanted.search(field):
         if not _NAME.fullmatch(field):
             raise ValueError(f"{field} is no field of vmstat")
         yield Sample(VMSTAT.family(field), number(value))

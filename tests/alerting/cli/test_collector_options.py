@@ -25,10 +25,10 @@ ON = """
 """.split()
 OFF = """
     --collector.buddyinfo --collector.cgroups --collector.drbd --collector.drm
-    --collector.interrupts --collector.ksmd --collector.lnstat --collector.meminfo_numa
-    --collector.mountstats --collector.network_route --collector.processes --collector.qdisc
-    --collector.slabinfo --collector.sysctl --collector.systemd --collector.tcpstat
-    --collector.zoneinfo
+    --collector.interrupts --collector.ksmd --collector.lnstat --collector.logind
+    --collector.meminfo_numa --collector.mountstats --collector.network_route
+    --collector.processes --collector.qdisc --collector.slabinfo --collector.sysctl
+    --collector.systemd --collector.tcpstat --collector.zoneinfo
 """.split()
 
 
@@ -48,7 +48,8 @@ def view(*flags: str) -> HostView:
 
 
 def enabled(*flags: str) -> set[str]:
-    return {name for name in ENABLED if view(*flags).settings.enabled(name)}
+    settings = view(*flags).settings
+    return {name for name in ENABLED if settings.enabled(name)}
 
 
 def test_without_a_flag_it_is_node_exporters_default() -> None:
@@ -97,6 +98,8 @@ def test_names_are_kept_and_left_out(option: str, prefix: str, kept: str, left_o
         ("--collector.netclass.ignored-devices", "netclass.ignored-devices"),
         ("--collector.powersupply.ignored-supplies", "powersupply.ignored-supplies"),
         ("--collector.tapestats.ignored-devices", "tapestats.ignored-devices"),
+        ("--collector.netstat.fields", "netstat.fields"),
+        ("--collector.vmstat.fields", "vmstat.fields"),
         ("--collector.cpu.info.flags-include", "cpu.info.flags-include"),
         ("--collector.cpu.info.bugs-include", "cpu.info.bugs-include"),
     ],
@@ -133,6 +136,7 @@ def test_paths_and_switches() -> None:
     "switch",
     [
         *("--collector.bcache.priorityStats", "--collector.cpu.info", "--collector.stat.softirq"),
+        "--collector.rapl.enable-zone-label",
         "--collector.systemd.enable-restarts-metrics",
         "--collector.systemd.enable-start-time-metrics",
         "--collector.systemd.enable-task-metrics",

@@ -1,6 +1,7 @@
 import pytest
 
 from support.site import only, recorded_site, table
+from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.inline import LineParser
 from tocsin_exporter.collectors.netstat import netstat, parse
 
@@ -33,3 +34,9 @@ def test_pairs_are_found_again_after_an_odd_line(said: str, skipped: int) -> Non
     lines = LineParser("netstat")
     assert table(parse(said, lines)) == {("node_netstat_Tcp_InSegs", ()): 3}
     assert lines.skipped["malformed"] == skipped
+
+
+async def test_other_fields_are_chosen_by_a_pattern() -> None:
+    settings = CollectorSettings({"netstat.fields": "^(Tcp_CurrEstab|Ip6_InOctets)$"})
+    rows = table(await netstat(recorded_site(settings=settings)).collect())
+    assert {name for name, _ in rows} == {"node_netstat_Tcp_CurrEstab", "node_netstat_Ip6_InOctets"}

@@ -1,4 +1,5 @@
 from support.site import recorded_site, table
+from tocsin_exporter.collector_settings import CollectorSettings
 from tocsin_exporter.collectors.vmstat import vmstat
 
 
@@ -14,3 +15,9 @@ async def test_the_selected_lines_and_no_others_untyped() -> None:
         "node_vmstat_oom_kill": 2,
     }
     assert {sample.family.type for sample in samples} == {"untyped"}
+
+
+async def test_other_fields_are_chosen_by_a_pattern() -> None:
+    settings = CollectorSettings({"vmstat.fields": "^nr_free_pages$"})
+    rows = table(await vmstat(recorded_site(settings=settings)).collect())
+    assert {name for name, _ in rows} == {"node_vmstat_nr_free_pages"}
