@@ -45,7 +45,7 @@ class ProbeCollector:
     @property
     def path(self) -> str:
         """Where the same can be asked for."""
-        return "/probe?" + urlencode({"target": self.target, "probe": self.module.name})
+        return "/probe?" + urlencode({"target": self.target, "module": self.module.name})
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -61,7 +61,7 @@ class ProbeCollector:
 
     def _tell(self, result: ProbeResult) -> None:
         """A line for the first failure, and for the end of it."""
-        about = {"target": self.target, "module": self.module.name}
+        about = {"target": self.target, "probe": self.module.name}
         if self._failing == result.success:
             if result.success:
                 log.info("probe recovered", extra=about)
