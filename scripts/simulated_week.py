@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from measuring.table import table
 
-from support.simulated_week import SimulatedBox, faults
-from support.week_replay import PACKS, fired_after, known_to
+from support.simulated_week import SimulatedBox, drifts, faults
+from support.week_replay import BASELINE_DAYS, PACKS, SLOWER, fired_after, known_to
 from tocsin_alerting.backtest.run import BacktestResult
 from tocsin_alerting.cli.test import quiet_logs
 
@@ -38,15 +38,24 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=60, help="seconds between scrapes")
     parser.add_argument("--pack", choices=PACKS, action="append")
     parser.add_argument("--seed", type=int, default=4911)
+    parser.add_argument(
+        "--slower",
+        action="store_true",
+        help=f"{BASELINE_DAYS} days, on the last two of which an engine becomes slower: by the"
+        " baseline, and with targets set",
+    )
     options = parser.parse_args()
     quiet_logs()
-    wrong = faults(options.days)
+    packs, wrong = PACKS, faults(options.days)
+    if options.slower:
+        options.days, packs = BASELINE_DAYS, SLOWER
+        wrong = drifts(options.days)
     still = SimulatedBox(options.days, options.every, (), options.seed)
     broken = SimulatedBox(options.days, options.every, wrong, options.seed)
     rows: list[list[str]] = []
     found: list[list[str]] = []
-    for name in options.pack or PACKS:
-        pack = PACKS[name]
+    for name in packs if options.slower else options.pack or packs:
+        pack = packs[name]
         rows.append(quiet(name, pack.replay(still, (), options.every)))
         result = pack.replay(broken, wrong, options.every)
         for fault in wrong:

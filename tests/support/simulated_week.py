@@ -73,6 +73,21 @@ def faults(days: int, of: Sequence[str] = ()) -> tuple[Fault, ...]:
     return tuple(found)
 
 
+def drifts(days: int) -> tuple[Fault, ...]:
+    """An engine that becomes slower than it was: from 8:00 on, on the last two of so many days."""
+    every = (
+        ("tokens_half", "InferenceThroughputDropped", "P0", 2_400),
+        ("tokens_three_quarters", "InferenceThroughputDropped", "P1", 3_000),
+        ("tokens_less", "InferenceThroughputDropped", "P2", 4_800),
+        ("latency_up", "InferenceLatencyHigh", "P2", 3_600),
+    )
+    return tuple(
+        Fault(what, name, severity, start, start + seconds)
+        for number, (what, name, severity, seconds) in enumerate(every)
+        for start in [(days - 2 + number // 2) * DAY + (9 + 5 * (number % 2)) * 3_600]
+    )
+
+
 class SimulatedBox:
     """`days` of it, scraped every `every` seconds; `wrong` are the faults that it has."""
 
@@ -157,6 +172,12 @@ class SimulatedBox:
     def tokens(self) -> Floats:
         """Of each step; a few hundred an answer, while it is written."""
         speed = np.where(self.serves, self.running * 40.0 * self.every / self.slow, 0.0)
+        for what, left in (
+            ("tokens_half", 0.42),
+            ("tokens_three_quarters", 0.72),
+            ("tokens_less", 0.84),
+        ):
+            speed = np.where(self.during(what), speed * left, speed)
         return np.round(speed * self._random.uniform(0.9, 1.1, len(speed)))
 
     def steps(self) -> Floats:
@@ -182,7 +203,7 @@ class SimulatedBox:
 
     def latency(self) -> Floats:
         waits = self.waiting / (_SLOTS / _SERVICE)
-        median = 1.4 * self.slow + waits * 0.3
+        median = (1.4 * self.slow + waits * 0.3) * np.where(self.during("latency_up"), 1.6, 1.0)
         return np.where(self.during("slow_answers"), 6.0, median)
 
     def first_token(self) -> Floats:
@@ -258,6 +279,17 @@ def agent_series(box: SimulatedBox) -> Series:
     always.add("up", there)
     always.add("scrape_duration_seconds", 0.01)
     return page.series | engine.series | always.series
+
+
+def with_targets(box: SimulatedBox) -> Series:
+    """The same, with the guides' targets set: 2 and 8 s, 2 s, 50 ms, 1,800 tokens a second."""
+    page = _Page(box, np.ones(len(box.times), np.bool_), job="tocsin", instance=BOX, target=ENGINE)
+    page.add("llm_target_e2e_request_latency_seconds", 2.0, percentile="50")
+    page.add("llm_target_e2e_request_latency_seconds", 8.0, percentile="95")
+    page.add("llm_target_time_to_first_token_seconds", 2.0, percentile="50")
+    page.add("llm_target_request_time_per_output_token_seconds", 0.05, percentile="50")
+    page.add("llm_target_generation_tokens_per_second", 1_800.0)
+    return agent_series(box) | page.series
 
 
 def _engine(box: SimulatedBox, page: _Page) -> None:

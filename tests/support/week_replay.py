@@ -39,6 +39,12 @@ class Pack:
 
 
 OWN = ("inference.yml", "baseline.yml", "gpu.yml", "host.yml", "tocsin.yml")
+_ENGINE = ("inference.yml", "baseline.yml")
+BASELINE_DAYS = 16  # a baseline is of two weeks and more
+SLOWER = {
+    "baseline": Pack(_ENGINE, week.agent_series),
+    "targets": Pack(_ENGINE, week.with_targets),
+}
 PACKS = {
     "bundled": Pack(OWN, week.agent_series),
     "vllm": Pack(("prometheus/vllm.yml",), week.vllm_series),

@@ -12,6 +12,7 @@ from tocsin_alerting.backtest.alert_spans import AlertSpan, ConditionCells, aler
 from tocsin_alerting.backtest.paging import PagingLog
 from tocsin_alerting.backtest.replay import RuleReplay
 from tocsin_alerting.rules.rule import AlertingRule
+from tocsin_alerting.rules.severity import SEVERITY_LABEL
 from tocsin_exporter.snapshot import Labels
 
 SHORT_MS = 2 * 60_000
@@ -56,13 +57,15 @@ class WhatIf:
 
 @dataclass(slots=True)
 class RuleReport:
-    """`pages` are counted by severity and `hours` by the hour of the day, 24 of them. `judged` are
-    the true and the false alarms. `found` of `to_find` labelled incidents are those in which the
-    rule fired. Shares are None where there is nothing to divide by."""
+    """`severity` is the rule's own label. `pages` are counted by severity, `hours` by the hour of
+    the day, 24 of them. `judged` are the true and the false alarms. `found` of `to_find` labelled
+    incidents are those in which the rule fired. Shares are None where there is nothing to divide
+    by."""
 
     file: str
     group: str
     rule: str
+    severity: str = ""
     fired: int = 0
     still_firing: int = 0
     incidents: int = 0
@@ -137,7 +140,8 @@ def reports(
         if not isinstance(replay.rule, AlertingRule):
             continue
         spans = [span for span in replay.spans if within[0] <= span.fired_ms <= within[1]]
-        report = RuleReport(replay.group.file, replay.group.name, replay.rule.name)
+        severity = dict(replay.rule.labels).get(SEVERITY_LABEL, "")
+        report = RuleReport(replay.group.file, replay.group.name, replay.rule.name, severity)
         report.failures, report.last_error = replay.failures, replay.last_error
         report.incidents = opened[replay.rule.uid]
         for at_ms, severity in paged.get(replay.rule.uid, ()):
@@ -205,10 +209,36 @@ def _judge(
             report.true_alarms += 1
         elif touched or judgement.complete:
             report.false_alarms += 1
-    real = [
-        one for one in about if one.real and one.end_ms >= within[0] and one.start_ms <= within[1]
-    ]
+    real = [one for one in about if one.real and _is_within(one, within)]
     report.to_find, report.found = len(real), sum(one in hit for one in real)
+
+
+def real_incidents(judgement: Judgement, within: tuple[int, int]) -> list[LabelledIncident]:
+    """Those of the time that counts in which something was wrong."""
+    return [one for one in judgement.incidents if one.real and _is_within(one, within)]
+
+
+def missed_incidents(
+    replays: Iterable[RuleReplay], judgement: Judgement, within: tuple[int, int]
+) -> list[LabelledIncident]:
+    """The real ones in which no alert fired that they are about."""
+    spans = [
+        (replay.rule.name, span)
+        for replay in replays
+        if isinstance(replay.rule, AlertingRule)
+        for span in replay.spans
+    ]
+    return [
+        one
+        for one in real_incidents(judgement, within)
+        if not any(
+            one.alertname in ("", name) and _overlap(span, one, within[1]) for name, span in spans
+        )
+    ]
+
+
+def _is_within(one: LabelledIncident, within: tuple[int, int]) -> bool:
+    return one.end_ms >= within[0] and one.start_ms <= within[1]
 
 
 def _overlap(span: AlertSpan, labelled: LabelledIncident, end_ms: int) -> bool:

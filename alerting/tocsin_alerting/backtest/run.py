@@ -8,7 +8,15 @@ from typing import Any
 from tocsin_alerting.backtest.history import History, InputSeries, PastSeries
 from tocsin_alerting.backtest.paging import PagingLog, paging_log
 from tocsin_alerting.backtest.replay import Replay, ReplaySettings, RuleReplay
-from tocsin_alerting.backtest.report import Judgement, RuleReport, hours_of, reports
+from tocsin_alerting.backtest.report import (
+    Judgement,
+    LabelledIncident,
+    RuleReport,
+    hours_of,
+    missed_incidents,
+    real_incidents,
+    reports,
+)
 from tocsin_alerting.backtest.rule_order import reach_ms, warm_up_ms, without_recorded
 from tocsin_alerting.backtest.timeline_svg import timeline_svg
 from tocsin_alerting.backtest.what_if import what_ifs
@@ -76,7 +84,7 @@ class Backtest:
         spans = ((one.rule.uid, span) for one in replays for span in one.spans)
         log = await paging_log(incident_config(self.config), spans, self.within[1], ack_after_ms)
         found = reports(replays, log, judgement, self.within)
-        return BacktestResult(self.within, replays, log, found, replay)
+        return BacktestResult(self.within, replays, log, found, replay, judgement)
 
 
 @dataclass(slots=True)
@@ -86,6 +94,7 @@ class BacktestResult:
     log: PagingLog
     reports: Sequence[RuleReport]
     replay: Replay = field(repr=False)
+    judgement: Judgement = field(default_factory=Judgement)
 
     @property
     def fired(self) -> list[tuple[RuleReport, RuleReplay]]:
@@ -104,7 +113,16 @@ class BacktestResult:
             progress(number)
 
     def svg(self) -> str:
-        return timeline_svg(self.replays, self.log, self.within)
+        return timeline_svg(self.replays, self.log, self.within, self.real)
+
+    @property
+    def real(self) -> list[LabelledIncident]:
+        """The labelled incidents that had to be found."""
+        return real_incidents(self.judgement, self.within)
+
+    @property
+    def missed(self) -> list[LabelledIncident]:
+        return missed_incidents(self.replays, self.judgement, self.within)
 
     def hours(self) -> Mapping[str, Sequence[int]]:
         """The pages by severity and hour of the day in this machine's zone, each counted once."""
@@ -119,5 +137,10 @@ class BacktestResult:
             "incidents": len(self.log.rules),
             "pages": len(self.log.pages),
             "hours": self.hours(),
+            "to_find": len(self.real),
+            "missed": [
+                {"start": one.start_ms / 1000, "end": one.end_ms / 1000, "alertname": one.alertname}
+                for one in self.missed
+            ],
             "rules": [report.to_json() for report in self.reports],
         }

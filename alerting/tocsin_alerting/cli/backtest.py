@@ -236,6 +236,7 @@ def _write(path: Path, text: str) -> None:
 
 _COLUMNS = (
     "RULE",
+    "SEV",
     "FIRED",
     "INCIDENTS",
     "PAGES",
@@ -246,13 +247,16 @@ _COLUMNS = (
     "RECALL",
     "NOISE",
 )
+_GIVE_WAY = ("INCIDENTS", "RECALL", "PREC")
+"""What a narrow terminal does without, in this order."""
 
 
 def show(result: "BacktestResult", format: str) -> None:
     """The rules that fired or failed, who would have been called when, and other settings."""
     shown = [one for one in result.reports if one.fired or one.failures]
     columns = output.width(format)
-    output.table(_COLUMNS, [_row(one) for one in shown], "no rule would have fired", columns)
+    header, rows = _fitting([_row(one) for one in shown], columns)
+    output.table(header, rows, "no rule would have fired", columns)
     quiet = len(result.reports) - len(shown)
     start, end = (times.date_and_clock(at_ms) for at_ms in result.within)
     pages, incidents = len(result.log.pages), len(result.log.rules)
@@ -261,6 +265,10 @@ def show(result: "BacktestResult", format: str) -> None:
         f" from {start} to {end}; {output.count(quiet, 'rule')} did not fire"
     )
     output.wrapped(text, columns or 200)
+    if rows and (left_out := [name for name in _COLUMNS if name not in header]):
+        output.wrapped(f"-o wide shows {', '.join(left_out)} as well", columns or 200)
+    if result.real:
+        output.wrapped(_found(result), columns or 200)
     _show_hours(result.hours())
     for one in shown:
         if one.failures:
@@ -268,15 +276,37 @@ def show(result: "BacktestResult", format: str) -> None:
             output.wrapped(f"{failed}: {one.last_error}", columns or 200)
     for one in shown:
         if one.what_if:
-            print(f"\n{one.rule}")
+            print(f"\n{one.rule} {one.severity}".rstrip())
             output.table(["WHAT IF", "FIRED", "<2M", "FIRING"], _what_if_rows(one), "", columns)
+
+
+def _found(result: "BacktestResult") -> str:
+    """How many of the labelled incidents some rule fired in, and the first that none did."""
+    missed, of = result.missed, len(result.real)
+    text = f"{of - len(missed)} of {output.count(of, 'labelled incident')} had an alert"
+    named = [f"{times.date_and_clock(one.start_ms)} {one.alertname}".rstrip() for one in missed[:5]]
+    more = f" and {len(missed) - 5} more" if len(missed) > 5 else ""
+    return f"{text}; not found: {', '.join(named)}{more}" if named else text
+
+
+def _fitting(
+    rows: Sequence[Sequence[str]], columns: int | None
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The table without the columns that do not fit, so that names stay whole."""
+    cells = [list(row) for row in (_COLUMNS, *rows)]
+    for name in _GIVE_WAY:
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        if columns and sum(widths) + 2 * (len(widths) - 1) > columns:
+            at = cells[0].index(name)
+            cells = [row[:at] + row[at + 1 :] for row in cells]
+    return cells[0], cells[1:]
 
 
 def _row(one: "RuleReport") -> list[str]:
     pages = " ".join(f"{severity}:{count}" for severity, count in sorted(one.pages.items()))
     still = f" ({one.still_firing} still)" if one.still_firing else ""
     return [
-        one.rule, f"{one.fired}{still}", str(one.incidents), pages or "-",
+        one.rule, one.severity or "-", f"{one.fired}{still}", str(one.incidents), pages or "-",
         "-" if one.median_ms is None else times.span(one.median_ms),
         str(one.short), str(one.flaps),
         _score(one.precision), _score(one.recall), _score(one.noise),

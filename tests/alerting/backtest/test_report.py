@@ -9,7 +9,14 @@ import pytest
 from tocsin_alerting.backtest.history import History, PastSeries
 from tocsin_alerting.backtest.paging import paging_log
 from tocsin_alerting.backtest.replay import Replay, ReplaySettings
-from tocsin_alerting.backtest.report import Judgement, LabelledIncident, noise, reports
+from tocsin_alerting.backtest.report import (
+    Judgement,
+    LabelledIncident,
+    missed_incidents,
+    noise,
+    real_incidents,
+    reports,
+)
 from tocsin_alerting.backtest.what_if import what_ifs
 from tocsin_alerting.config.load import incident_config, load
 from tocsin_alerting.promql.engine import QueryEngine
@@ -29,6 +36,9 @@ groups:
 # (day, hour, minute, how many minutes, load): the faults of the week
 REAL = ((0, 3, 0, 60, 95), (2, 14, 0, 30, 90), (5, 23, 30, 90, 99))
 SPIKES = ((1, 10, 0, 1, 85), (1, 10, 20, 1, 85), (3, 9, 0, 4, 84), (4, 12, 0, 1, 70))
+
+
+SUNDAY = ((MONDAY_MS + 5 * 24 * HOUR_MS + 23 * HOUR_MS, MONDAY_MS + WEEK_MS),)
 
 
 def at_ms(day: int, hour: int, minute: int) -> int:
@@ -77,6 +87,14 @@ async def test_a_week_counted_by_hand() -> None:
     assert (nervous.fired, nervous.short, nervous.flaps) == (7, 3, 1)
     assert (nervous.true_alarms, nervous.false_alarms) == (3, 4)
     assert nervous.noise == pytest.approx(0.5 * 3 / 7 + 0.3 * 1 / 7 + 0.2 * 4 / 7)
+
+    assert (high.severity, nervous.severity) == ("P1", "P2")
+    assert len(real_incidents(judged(), within)) == 4
+    (missed,) = missed_incidents(replays, judged(), within)
+    assert missed.start_ms == at_ms(6, 4, 0)
+    named = [LabelledIncident(*span, name) for span in SUNDAY for name in ("High", "Other", "")]
+    (missed,) = missed_incidents(replays, Judgement(tuple(named)), within)
+    assert missed.alertname == "Other"  # it is about an alert that did not fire then
 
     others = {row.change: row for row in await what_ifs(replays[0], replay.quiet(), within)}
     assert others["as it is"].fired == 4

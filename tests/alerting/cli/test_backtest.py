@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ from support.command_line import alertctl
 from support.prometheus import running_prometheus
 from support.remote_write import remote_write
 from support.victoria import running_victoria
+from tocsin_alerting.cli.backtest import _COLUMNS, _fitting
 from tocsin_alerting.tsdb.values import STALE
 from tocsin_exporter.snapshot import Labels
 
@@ -91,6 +93,26 @@ def test_too_much_noise_is_a_failure(rules: Path, samples: Path, tmp_path: Path)
     assert noisy.code == 1
     assert "High: noise" in noisy.err and "is above 0.1" in noisy.err
     assert alertctl(*common, "--max-noise", "1").code == 0
+    assert "1 of 1 labelled incident had an alert\n" in alertctl(*common).out
+    labels.write_text(f"start,end,alertname\n{START},{START + 7200},Never\n")
+    missed = " ".join(alertctl(*common).out.split())
+    assert re.search(
+        "0 of 1 labelled incident had an alert; not found: [-0-9]+ [:0-9]+ .*Never", missed
+    )
+    assert [
+        one["alertname"] for one in json.loads(alertctl(*common, "-o", "json").out)["missed"]
+    ] == ["Never"]
+
+
+def test_a_narrow_table_does_without_columns_and_keeps_names_whole() -> None:
+    row = ["InferenceKvCacheNearlyFull", "P3", "12", "10", "P1:2 P2:10", "27m30s", "0", "0", "1.00",
+           "0.04", "0.25"]  # fmt: skip
+    assert _fitting([row], None) == (list(_COLUMNS), [row])
+    assert _fitting([row], 200) == (list(_COLUMNS), [row])
+    header, (narrow,) = _fitting([row], 80)
+    assert not {"INCIDENTS", "RECALL", "PREC"} & set(header)
+    assert dict(zip(header, narrow, strict=True))["NOISE"] == "0.25"
+    assert _fitting([row], 99)[0] == [name for name in _COLUMNS if name != "INCIDENTS"]
 
 
 def test_a_prometheus_with_the_same_samples_says_the_same(
