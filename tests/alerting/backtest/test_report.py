@@ -6,17 +6,20 @@ from datetime import UTC
 import numpy as np
 import pytest
 
+from tocsin_alerting.backtest.alert_spans import AlertSpan, ConditionCells
 from tocsin_alerting.backtest.history import History, PastSeries
-from tocsin_alerting.backtest.paging import paging_log
-from tocsin_alerting.backtest.replay import Replay, ReplaySettings
+from tocsin_alerting.backtest.paging import PagingLog, paging_log
+from tocsin_alerting.backtest.replay import Replay, ReplaySettings, RuleReplay
 from tocsin_alerting.backtest.report import (
     Judgement,
     LabelledIncident,
+    RuleReport,
     missed_incidents,
     noise,
     real_incidents,
     reports,
 )
+from tocsin_alerting.backtest.run import Backtest
 from tocsin_alerting.backtest.what_if import what_ifs
 from tocsin_alerting.config.load import incident_config, load
 from tocsin_alerting.promql.engine import QueryEngine
@@ -127,3 +130,93 @@ async def test_what_nobody_acknowledges_is_escalated() -> None:
     assert len(never.pages) >= len(answered.pages) >= 4
     assert "escalated" in {page.reason for page in never.pages}
     assert "escalated" not in {page.reason for page in answered.pages}
+
+
+SPAN_LABELS = (("job", "a"),)
+
+
+def counted(
+    *spans: tuple[int, int | None],
+    judgement: Judgement = Judgement(),  # noqa: B008  (frozen)
+) -> RuleReport:
+    """The report of a rule that fired so, in seconds, within an hour of 3,600."""
+    (group,) = read(RULES, "rules.yml").groups
+    times = np.zeros(0, np.int64)
+    fired = [
+        AlertSpan(SPAN_LABELS, 1000 * begin, 1000 * begin, None if end is None else 1000 * end, 1.0)
+        for begin, end in spans
+    ]
+    replay = RuleReplay(group, group.rules[0], times, ConditionCells(times), fired)
+    (report,) = reports([replay], PagingLog(), judgement, (0, HOUR_MS), UTC)
+    return report
+
+
+def test_two_minutes_are_not_within_two_minutes() -> None:
+    assert counted((0, 120)).short == 0
+    assert counted((0, 119)).short == 1
+    assert counted((3_590, None)).short == 0  # nobody knows when it ends
+
+
+def test_what_fires_again_after_thirty_minutes_does_not_flap() -> None:
+    assert counted((0, 300), (2_100, 2_400)).flaps == 0
+    assert counted((0, 300), (2_099, 2_400)).flaps == 1
+    assert counted((0, 300), (400, 500), (600, 700)).flaps == 2
+
+
+def test_both_ends_of_the_time_count() -> None:
+    assert counted((0, 10), (3_600, None)).fired == 2
+    assert counted((-1, 10), (3_601, None)).fired == 0
+
+
+def real(start: int, end: int, name: str = "", was: bool = True) -> LabelledIncident:
+    return LabelledIncident(1000 * start, 1000 * end, name, was)
+
+
+def test_an_alarm_is_of_an_incident_up_to_five_minutes_before_it() -> None:
+    def judged_as(end: int) -> tuple[int, int, int]:
+        one = counted((100, end), judgement=Judgement([real(1_000, 2_000)], complete=True))
+        return one.true_alarms, one.false_alarms, one.found
+
+    assert judged_as(700) == (1, 0, 1)
+    assert judged_as(699) == (0, 1, 0)
+
+
+def test_of_alarms_that_nobody_judged_nothing_is_said() -> None:
+    some = Judgement([real(100, 200, was=False), real(500, 600, "Other")])
+    one = counted((100, 200), (500, 600), (3_000, 3_100), judgement=some)
+    assert (one.true_alarms, one.false_alarms, one.to_find) == (0, 1, 0)
+    assert (one.precision, one.recall) == (0.0, None)
+    assert one.short == 3 and one.noise == pytest.approx(0.5 + 0.3 * 1 / 3 + 0.2)
+
+
+async def test_the_for_that_the_rule_has_is_tried_once() -> None:
+    history = History(week())
+    within = MONDAY_MS, MONDAY_MS + WEEK_MS
+    replay = Replay(
+        QueryEngine(history, subquery_step_ms=MINUTE_MS),
+        history,
+        ReplaySettings(*within, MINUTE_MS),
+    )
+    groups = read(RULES.replace("for: 3m", "for: 5m"), "rules.yml").groups
+    (high, _) = await replay.run(groups)
+    changes = [row.change for row in await what_ifs(high, replay.quiet(), within)]
+    assert changes[:5] == ["as it is", "for: 0s", "for: 1m", "for: 2m", "for: 10m"]
+    assert len(changes) == len(set(changes)) == 9
+
+
+@pytest.mark.parametrize(
+    ("expr", "wait", "before_min"),
+    [
+        ("m > 1", "0s", 5),
+        ("rate(m[10m]) > 1", "0s", 15),
+        ("m > 1", "20m", 25),
+        ("rate(m[10m] offset 1h) > 1", "20m", 95),
+    ],
+)
+def test_samples_are_read_from_as_far_back_as_the_rules_look(
+    expr: str, wait: str, before_min: int
+) -> None:
+    text = f"groups: [{{name: g, rules: [{{alert: A, expr: '{expr}', for: {wait}}}]}}]"
+    groups = read(text, "r.yml").groups
+    job = Backtest(load(None), groups, (MONDAY_MS, MONDAY_MS + HOUR_MS), MINUTE_MS)
+    assert job.needs == (MONDAY_MS - before_min * MINUTE_MS, MONDAY_MS + HOUR_MS)
