@@ -14,7 +14,7 @@ from tocsin_alerting.incidents.log_lines import (
     BEFORE_MS,
     EVENT,
     EVIDENCE,
-    LogLine,
+    MOST_LINES,
     history_data,
     telling,
 )
@@ -65,12 +65,12 @@ class AgentLogs:
         working = self._dispatcher().working
         due = [one for one in working.incidents.values() if self._is_due(one, now_ms)]
         self._seen_ms = min(self._seen_ms, now_ms)  # the clock may have been set back
-        lines = self._lines() if due else []
         for incident in due[:_MOST_AT_ONCE]:
             self._noted.add(incident.number)
             until_ms = incident.opened_at_ms + AFTER_MS
             labels = {**dict(incident.group_labels), **_labels(incident)}
-            found = telling(lines, labels, incident.opened_at_ms - BEFORE_MS, until_ms)
+            tells = telling(labels, incident.opened_at_ms - BEFORE_MS, until_ms)
+            found = self.sources.recent(MOST_LINES, tells)
             if found:
                 working.note(incident.number, EVENT, now_ms, data=history_data(found))
                 self._dispatcher().changed.set()
@@ -95,17 +95,15 @@ class AgentLogs:
         if not sent or one.drill or one.counts or not one.alerts or one.status != "firing":
             return notification
         labels, opened_ms = one.alerts[0].labels, one.opened_at_ms
-        lines = (line for line in self._lines() if line.source in sent)
-        found = telling(lines, labels, opened_ms - BEFORE_MS, opened_ms + AFTER_MS)[:_MOST_SENT]
+        tells = telling(labels, opened_ms - BEFORE_MS, opened_ms + AFTER_MS)
+        found = self.sources.recent(
+            _MOST_SENT, lambda at, name, of: name in sent and tells(at, name, of)
+        )
         evidence = one.evidence or Evidence()
         more = tuple((EVIDENCE, line.text[:_SENT_CHARACTERS]) for line in found)
         if not more:
             return notification
         return replace(one, evidence=replace(evidence, numbers=(*evidence.numbers, *more)))
-
-    def _lines(self) -> list[LogLine]:
-        found = self.sources.recent()
-        return [LogLine(round(one.at * 1000), one.source, one.pattern, one.text) for one in found]
 
     def _is_due(self, incident: Incident, now_ms: int) -> bool:
         opened_ms = incident.opened_at_ms

@@ -36,10 +36,10 @@ class Watch:
         self.logs = AgentLogs(self.config, self.clock, lambda: self.floor.dispatcher)
 
     async def reads(self, *lines: str) -> None:
-        before = len(self.logs.sources.recent())
+        before = len(self.logs.sources.recent(9))
         append(self.log, *lines)
         async with asyncio.timeout(30):
-            while len(self.logs.sources.recent()) == before:
+            while len(self.logs.sources.recent(9)) == before:
                 await asyncio.sleep(0.02)
 
     async def fires(self, **labels: str) -> None:

@@ -123,6 +123,15 @@ def test_tiers_of_one_symptom_differ_in_severity_alone(alerts: list[Rule]) -> No
         assert len({rule["annotations"]["summary"] for rule in rules}) == 1, name
 
 
+def test_the_log_s_xids_are_those_of_nvml() -> None:
+    xids = {
+        name: re.findall(r'(?:xid|value)=~"([^"]+)"', rule["expr"])
+        for rule in ALERTS
+        if (name := rule["alert"]) in ("GPUXidError", "LogXidError") and "=~" in rule["expr"]
+    }
+    assert xids["GPUXidError"] == xids["LogXidError"]
+
+
 def test_no_rule_selects_on_job() -> None:
     for rule in ALERTS + OF_ENGINES + RECORDS:
         assert not re.search(r"\bjob\s*[=!]", rule["expr"]), rule

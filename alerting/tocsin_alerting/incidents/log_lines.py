@@ -1,7 +1,7 @@
 """Lines of logs in the history of an incident: for those who may respond, and nobody else."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 EVENT = "log_lines"
 EVIDENCE = "log"  # as numbers of evidence are called
@@ -9,31 +9,33 @@ MOST_LINES = 10  # of an incident
 BEFORE_MS = 600_000  # so long before an incident opens a line may tell of it
 
 
-class LogLine(NamedTuple):
+class LogLine(Protocol):
     """`text` holds no secret, and nothing that users of a model wrote."""
 
-    at_ms: int
-    source: str
-    pattern: str
-    text: str
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def pattern(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
 
 
 def telling(
-    lines: Iterable[LogLine], labels: Mapping[str, str], from_ms: int, until_ms: int
-) -> Sequence[LogLine]:
-    """Those of that time, the newest first; of an alert about a log only what its labels name."""
-    wanted = {name: labels[name] for name in ("source", "pattern") if labels.get(name)}
-    found = sorted(
-        (
-            line
-            for line in lines
-            if from_ms <= line.at_ms <= until_ms
-            and ("source" not in wanted or wanted["source"] == line.source)
-            and ("pattern" not in wanted or wanted["pattern"] == line.pattern)
-        ),
-        reverse=True,
-    )
-    return found[:MOST_LINES]
+    labels: Mapping[str, str], from_ms: int, until_ms: int
+) -> Callable[[float, str, str], bool]:
+    """Whether a line of that Unix second, source and pattern is of that time; for an alert about a
+    log, only what its labels name."""
+
+    def tells(at: float, source: str, pattern: str) -> bool:
+        return (
+            from_ms <= at * 1000 <= until_ms
+            and labels.get("source") in (None, "", source)
+            and labels.get("pattern") in (None, "", pattern)
+        )
+
+    return tells
 
 
 def history_data(lines: Sequence[LogLine]) -> dict[str, Any]:

@@ -3,16 +3,31 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tocsin_exporter.catalogue.logs import LOGS
 from tocsin_exporter.snapshot import Sample, labels
+from tocsin_exporter.tailing.privacy import keepable
 from tocsin_exporter.tailing.settings import LogSource
-from tocsin_exporter.tailing.tailer import LogState, LogTailer, MatchedLine
+from tocsin_exporter.tailing.tailer import LogState, LogTailer
 
 log = logging.getLogger(__name__)
 
 NAME = "logs"  # of the collector
 _CLOSE_SECONDS = 1.0
+
+
+class MatchedLine(NamedTuple):
+    """`at` is Unix seconds; `text` holds no secret and no prompt."""
+
+    at: float
+    source: str
+    pattern: str
+    text: str
+
+
+Wanted = Callable[[float, str, str], bool]
+"""By the time, source and pattern of a line."""
 
 
 class LogSources:
@@ -57,10 +72,14 @@ class LogSources:
         for name, tailer in self._tailers.items():
             yield from _samples(name, tailer.state, tailer.matcher.names)
 
-    def recent(self) -> Sequence[MatchedLine]:
-        """The last matching lines of all sources, the newest first."""
-        found = (line for tailer in self._tailers.values() for line in tailer.recent())
-        return sorted(found, reverse=True)
+    def recent(self, most: int, wanted: Wanted = lambda *_: True) -> Sequence[MatchedLine]:
+        """The last matching lines of all sources, at most so many, the newest first."""
+        kept = (line for tailer in self._tailers.values() for line in tailer.recent())
+        newest = sorted((line for line in kept if wanted(*line[:3])), reverse=True)[:most]
+        return [
+            MatchedLine(at, source, pattern, keepable(line.decode("utf-8", "replace")))
+            for at, source, pattern, line in newest
+        ]
 
     def _begin(self) -> None:
         for name, tailer in self._tailers.items():

@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tocsin_exporter.tailing.budget import LineBudget
 from tocsin_exporter.tailing.counts import LogCounts, counts_of
 from tocsin_exporter.tailing.file_reader import FileReader
 from tocsin_exporter.tailing.journal_reader import JournalReader
 from tocsin_exporter.tailing.line_patterns import LinePatterns, Match
-from tocsin_exporter.tailing.privacy import holds_prompt, keepable
+from tocsin_exporter.tailing.privacy import holds_prompt
 from tocsin_exporter.tailing.reader import Batch, LogReader
 from tocsin_exporter.tailing.settings import LogSource
 from tocsin_exporter.tailing.state_file import StateFile
@@ -26,15 +26,6 @@ NOT_READ = "not read yet"
 _AGAIN_SECONDS = 5.0
 _KEPT_A_PATTERN = 5
 _KEPT_BYTES = 2 << 10
-
-
-class MatchedLine(NamedTuple):
-    """`at` is Unix seconds; `text` holds no secret and no prompt."""
-
-    at: float
-    source: str
-    pattern: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +81,11 @@ class LogTailer:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def recent(self) -> Iterator[MatchedLine]:
-        """The last lines of each pattern, those that may be kept."""
+    def recent(self) -> Iterator[tuple[float, str, str, bytes]]:
+        """The last lines of each pattern as they were written: when, source, pattern and line."""
         for name, kept in self._recent.items():
             for at, line in list(kept):
-                text = keepable(line.decode("utf-8", "replace"))
-                yield MatchedLine(at, self.source.name, name, text)
+                yield at, self.source.name, name, line
 
     def _run(self, after: "LogTailer | None") -> None:
         if after is not None:

@@ -61,13 +61,12 @@ def test_values_are_bounded(tmp_path: Path) -> None:
 
 def test_who_writes_to_a_model_makes_no_match(tmp_path: Path) -> None:
     line = "INFO Received request cmpl-1: prompt: 'CUDA out of memory EngineDeadError'"
-    append(tmp_path / "a.log", line, "ERROR CUDA out of memory, api_key=s3cr3t4711")
+    append(tmp_path / "a.log", line, "ERROR CUDA out of memory")
     stepped = Stepped(tmp_path / "a.log", tmp_path)
     counts = stepped.round()
     assert (counts.matches["cuda_oom"], counts.matches["engine_dead"]) == ({"": 1}, {})
     assert (counts.withheld, counts.levels["info"]) == (1, 1)
-    kept = [(line.pattern, line.text) for line in stepped.tailer.recent()]
-    assert kept == [("cuda_oom", "ERROR CUDA out of memory, api_key=<secret>")]
+    assert [name for _, _, name, _ in stepped.tailer.recent()] == ["cuda_oom"]
     assert b"EngineDeadError" not in (tmp_path / "app.json").read_bytes()
 
 
