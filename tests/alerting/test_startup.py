@@ -130,7 +130,8 @@ def test_the_bundled_rules_stand_for_their_files(tmp_path: Path) -> None:
     found = load_config(UpOptions(config_file=path))
     assert rule_patterns(found)[1] == str(tmp_path / "mine.yml")
     names = [Path(file.path).name for file in rule_files(found)]
-    bundled = ["baseline.yml", "gpu.yml", "host.yml", "inference.yml", "probes.yml", "tocsin.yml"]
+    names_of_packs = "baseline gpu host inference logs probes tocsin".split()
+    bundled = [f"{name}.yml" for name in names_of_packs]
     assert names == [*bundled, "mine.yml", "vllm.yml"]
 
 

@@ -440,13 +440,13 @@ class ModulesFile(Section):
 
 _BUILT_IN = """\
 modules:
-  http_2xx: {prober: http}
-  http_post_2xx: {prober: http, http: {method: POST}}
-  tcp_connect: {prober: tcp}
-  tls_connect: {prober: tcp, tcp: {tls: true}}
-  icmp: {prober: icmp}
-  grpc: {prober: grpc, grpc: {tls: true}}
-  grpc_plain: {prober: grpc}
+  http_2xx: {timeout: 10s, prober: http}
+  http_post_2xx: {timeout: 10s, prober: http, http: {method: POST}}
+  tcp_connect: {timeout: 10s, prober: tcp}
+  tls_connect: {timeout: 10s, prober: tcp, tcp: {tls: true}}
+  icmp: {timeout: 10s, prober: icmp}
+  grpc: {timeout: 10s, prober: grpc, grpc: {tls: true}}
+  grpc_plain: {timeout: 10s, prober: grpc}
 """
 
 
