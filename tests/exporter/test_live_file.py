@@ -43,6 +43,26 @@ def test_one_that_is_wrong_leaves_the_old_one_and_is_said_once(
     assert live() == 3
 
 
+def test_one_that_could_not_be_read_is_tried_again_though_it_has_not_changed(
+    tmp_path: Path,
+) -> None:
+    """As one whose owner gives it to us: no time of the file tells that."""
+    found: list[int | OSError] = [1, PermissionError(), 2]
+
+    def load() -> int:
+        value = found.pop(0)
+        if isinstance(value, OSError):
+            raise value
+        return value
+
+    live = LiveFile(tmp_path, load, "the number")
+    live.read_again()
+    live.look()
+    assert live() == 1
+    live.look()
+    assert live() == 2
+
+
 def test_it_is_read_when_asked_for_though_nothing_shows_a_change(tmp_path: Path) -> None:
     found = [1, 2]
     live = LiveFile(tmp_path, lambda: found.pop(0), "the number")
