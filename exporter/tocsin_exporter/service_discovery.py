@@ -77,6 +77,8 @@ def _group(path: str, number: int, entry: object) -> TargetGroup:
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are targets and labels")
     targets, labels = entry.get("targets") or [], entry.get("labels") or {}
+    if not path.endswith(".json"):  # in YAML a number is a text too, as Go reads it
+        targets, labels = _as_texts(targets, labels)
     if not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
         raise ValueError(f"{where}: targets must be a list of HOST:PORT")
     texts = labels.values() if isinstance(labels, dict) else [None]
@@ -84,6 +86,17 @@ def _group(path: str, number: int, entry: object) -> TargetGroup:
         raise ValueError(f"{where}: labels must be names with texts; quote numbers")
     addresses = tuple({"__address__": target} for target in targets)
     return TargetGroup(f"{path}:{number}", addresses, {**labels, f"{_META}filepath": path})
+
+
+def _as_texts(targets: object, labels: object) -> tuple[object, object]:
+    def text(value: object) -> object:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return str(value) if is_number else value
+
+    return (
+        [text(item) for item in targets] if isinstance(targets, list) else targets,
+        {name: text(item) for name, item in labels.items()} if isinstance(labels, dict) else labels,
+    )
 
 
 class FileTargets:

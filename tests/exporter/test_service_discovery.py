@@ -46,8 +46,8 @@ def test_a_file_is_json_or_yaml(tmp_path: Path) -> None:
         ("[a]", "group 1: must have targets"),
         ("[{target: [a]}]", "unknown key 'target'; the keys are targets and labels"),
         ("[{targets: a}]", "targets must be a list"),
-        ("[{targets: [1]}]", "targets must be a list"),
-        ("[{targets: [a], labels: {x: 1}}]", "quote numbers"),
+        ("[{targets: [[1]]}]", "targets must be a list"),
+        ("[{targets: [a], labels: {x: []}}]", "names with texts"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, why: str) -> None:

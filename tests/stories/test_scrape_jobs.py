@@ -39,6 +39,7 @@ load{job="elsewhere",instance="far:1",zone="theirs"} 2
 load{instance=""} 3
 """
 PAGES = {"/metrics": PLAIN, "/open": OPEN, "/federate": FEDERATED, "/bad": PLAIN + "no page\n",
+         "/twice": 'a{b="1",b="2"} 1\nc 1\n', "/like": 'a{b="x=y,b=z",c="=b="} 1\n',
          "/html": "<html>hello</html>", "/cut": PLAIN[:-4], "/empty": ""}  # fmt: skip
 
 
@@ -111,6 +112,8 @@ def jobs(address: str, folder: Path) -> list[dict[str, Any]]:
         job("short", label_value_length_limit=4),
         job("bad", "/bad"),
         job("html", "/html"),
+        job("twice", "/twice"),
+        job("like", "/like"),
         job("empty", "/empty"),
         job("missing", "/missing"),
         job("dead", static_configs=[{"targets": ["127.0.0.1:1"]}]),
@@ -155,7 +158,7 @@ def kept(answer: Any) -> Instant:
 QUERY = (
     '{job=~"plain|open|packed|moved|stays|login|no-login|honoured|federated|elsewhere|relabelled'
 )
-QUERY += '|few|enough|short|bad|html|empty|missing|dead|large|files"}'
+QUERY += '|few|enough|short|bad|html|twice|like|empty|missing|dead|large|files"}'
 
 
 def of_agent(agent: AgentProcess) -> Instant:
@@ -180,7 +183,7 @@ async def test_the_same_jobs_keep_the_same_series(tmp_path: Path) -> None:
             await until(lambda: len(ups(of_prometheus(server))) == len(own), 30)
             await until(lambda: of_agent(agent) == of_prometheus(server), 30)
             both = of_agent(agent)
-            assert len(both) > 100 and sum(map(float, ups(both).values())) == 11
+            assert len(both) > 100 and sum(map(float, ups(both).values())) == 12
             errors = {one["scrapePool"]: one["lastError"] for one in active(agent)}
             assert errors["bad"] == "line 13 is not a sample: 'no page'"
             assert errors["missing"] == "server returned HTTP status 404"

@@ -16,7 +16,7 @@ from tocsin_alerting.config.watching import (
     TlsSection,
     tls_settings,
 )
-from tocsin_alerting.settings import SECRET, FilePath, Interval, RefusedKey, Section, Words, several
+from tocsin_alerting.settings import SECRET, FilePath, Interval, RefusedKey, Section, several
 from tocsin_alerting.yaml_document import Document, Problem
 from tocsin_exporter.engine_access import BasicAuth, EngineAccess
 from tocsin_exporter.relabel import LABEL_NAME, Relabel
@@ -39,23 +39,33 @@ _DISCOVERY = (
     " targets to a file of file_sd_configs"
 )
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d+)(|B|[KMGT](?:i?B)?)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(|B|[KMGT](?:i?B)?)")
+_WITHOUT_MEANING = ("enable_http2", "honor_timestamps")  # HTTP/1.1 serves the same page
+_DEFAULTED = ("scrape_interval", "scrape_timeout")  # by 0, as in Prometheus
 
 
 def base2_bytes(value: object) -> int:
     match = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) else None
     if match is None:
         raise ValueError("not a size; write it like 10MB")
-    return int(match[1]) * _UNITS[match[2][:1] if match[2] != "B" else ""]
+    return int(float(match[1]) * _UNITS[match[2][:1] if match[2] != "B" else ""])
 
 
 def _text(value: object) -> object:
-    """As Go reads it: a number or a truth value in YAML is a text too."""
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else (str(value) if isinstance(value, int | float) else value)
-    )
+    """As Go reads it: a number or a truth value in YAML is a text too, and nothing an empty one."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _list(value: object) -> object:
+    return () if value is None else several(value)
 
 
 def _target(text: str) -> str:
@@ -84,14 +94,26 @@ def _record_type(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Count = Annotated[int, Field(ge=0)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_list)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
 
 
-class RelabelSection(Section):
+class GoSection(Section):
+    """A key with nothing behind it is as if it were not there, as Go reads YAML."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: item for name, item in value.items() if item is not None}
+
+
+class RelabelSection(GoSection):
     """An entry of `relabel_configs` or `metric_relabel_configs`."""
 
     action: Annotated[str, AfterValidator(str.lower)] = "replace"
-    source_labels: Words = ()
+    source_labels: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
     separator: Text = ";"
     regex: Text = "(.*)"
     modulus: Count = 0
@@ -108,14 +130,14 @@ class RelabelSection(Section):
         return Relabel(**{name: getattr(self, name) for name in RelabelSection.model_fields})
 
 
-class StaticConfigSection(Section):
+class StaticConfigSection(GoSection):
     targets: Annotated[
-        tuple[Annotated[str, AfterValidator(_target)], ...], BeforeValidator(several)
+        tuple[Annotated[Text, AfterValidator(_target)], ...], BeforeValidator(several)
     ] = ()
     labels: Annotated[Mapping[str, Text], AfterValidator(_labels)] = {}
 
 
-class FileSdSection(Section):
+class FileSdSection(GoSection):
     """A file is read again within 5 s of its change, whatever `refresh_interval` says."""
 
     files: Annotated[
@@ -126,8 +148,8 @@ class FileSdSection(Section):
     refresh_interval: Interval = 300_000
 
 
-class DnsSdSection(Section):
-    names: Annotated[Words, Field(min_length=1)]
+class DnsSdSection(GoSection):
+    names: Annotated[Texts, Field(min_length=1)]
     type: Annotated[Literal["A", "AAAA", "MX", "NS", "SRV"], BeforeValidator(_record_type)] = "SRV"
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     refresh_interval: Interval = 30_000
@@ -150,17 +172,15 @@ class AuthorizationSection(Section):
 Relabels = Annotated[tuple[RelabelSection, ...], BeforeValidator(several)]
 
 
-class ScrapeConfigSection(Section):
+class ScrapeConfigSection(GoSection):
     """One job. Redirects are followed while they stay on the target's host."""
 
     job_name: Annotated[Text, Field(min_length=1)]
     scrape_interval: Interval = 60_000
     scrape_timeout: Interval | None = None
-    metrics_path: str = "/metrics"
+    metrics_path: Text = "/metrics"
     scheme: Literal["http", "https"] = "http"
-    params: Annotated[
-        Mapping[str, Annotated[tuple[Text, ...], BeforeValidator(several)]], SECRET
-    ] = {}
+    params: Annotated[Mapping[str, Texts], SECRET] = {}
     honor_labels: bool = False
     follow_redirects: bool = True
     headers: Annotated[Mapping[str, HeaderText], SECRET] = {}
@@ -184,18 +204,20 @@ class ScrapeConfigSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _provided(cls, value: object) -> object:
-        for name in value if isinstance(value, dict) else ():
-            if name in NOT_PROVIDED:
+        if not isinstance(value, dict):
+            return value
+        for name, item in value.items():
+            if name in NOT_PROVIDED and item not in (None, [], ()):
                 instead = _DISCOVERY if name.endswith("_sd_configs") else "; leave it out"
                 raise ValueError(f"{name} is not provided{instead}")
-        if not (isinstance(value, dict) and "honor_timestamps" in value):
-            return value
-        if value["honor_timestamps"] is not False:
+        if value.get("honor_timestamps") not in (False, None):
             raise ValueError(
                 "honor_timestamps: times on a page are not kept: each sample gets the time of its"
                 " scrape; leave it out, or set it to false"
             )
-        return {name: item for name, item in value.items() if name != "honor_timestamps"}
+        nothing = {name for name in _DEFAULTED if value.get(name) in ("0s", "0")}
+        left_out = NOT_PROVIDED.union(_WITHOUT_MEANING, nothing)
+        return {name: item for name, item in value.items() if name not in left_out}
 
     @model_validator(mode="after")
     def _consistent(self) -> "ScrapeConfigSection":
@@ -204,8 +226,8 @@ class ScrapeConfigSection(Section):
             raise ValueError("give one of basic_auth, authorization and bearer_token_file")
         if self.scrape_timeout and self.scrape_timeout > self.scrape_interval:
             raise ValueError("scrape_timeout is longer than scrape_interval")
-        if not self.metrics_path.startswith("/") or urlsplit(self.metrics_path).query:
-            raise ValueError("metrics_path must begin with /, and its query belongs into params")
+        if urlsplit(self.metrics_path).query:
+            raise ValueError("the query of metrics_path belongs into params")
         return self
 
     def access(self) -> EngineAccess:

@@ -103,6 +103,12 @@ def series(text: str) -> tuple[str, dict[str, str]] | None:
     return _labels(name, inside.rstrip().removesuffix("}"))
 
 
+def repeated_label(text: str) -> str:
+    """A label that a series has twice, "" where there is none."""
+    names = [match[1] for match in _LABEL.finditer(text.partition("{")[2])]
+    return next((name for name in names if names.count(name) > 1), "")
+
+
 def exemplar(text: str, now_ms: int) -> Exemplar | None:
     """`{trace_id="a"} 0.67 1520879607.789`, whose time may be missing; None for what is none."""
     match = _EXEMPLAR.match(text)

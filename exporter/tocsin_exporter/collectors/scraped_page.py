@@ -269,6 +269,8 @@ def _series(
     if parsed is None:
         raise CollectorError(f"not a series: {text[:80]!r}")
     name, labels = parsed
+    if text.count("=") > len(labels) and (twice := engine_text.repeated_label(text)):
+        raise CollectorError(f"label name {twice!r} is not unique: {text[:80]!r}")
     family = family_of(name, families)
     labels = with_bounds(labels, family)
     merged = {**own, **labels} if job.honor_labels else {**_exported(labels, own), **own}

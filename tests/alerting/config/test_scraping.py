@@ -38,7 +38,25 @@ GOOD: list[dict[str, Any]] = [
     {"metric_relabel_configs": [{"action": "labeldrop", "regex": "x.*"}]},
     {"metric_relabel_configs": [{"action": "uppercase", "target_label": "x"}]},
 ]
+NOTHING = ("static_configs", "file_sd_configs", "dns_sd_configs", "relabel_configs", "params",
+           "metric_relabel_configs", "metrics_path", "scheme", "scrape_interval", "sample_limit",
+           "body_size_limit", "honor_labels", "honor_timestamps", "tls_config", "oauth2",
+           "proxy_url")  # fmt: skip
+GOOD += [
+    dict.fromkeys(NOTHING),
+    {"static_configs": [{"targets": None, "labels": None}, {"targets": [9100, 1.5, True]}]},
+    {"static_configs": [{"targets": ["a:1"], "labels": {"x": None, "y": 1}}]},
+    {"file_sd_configs": [{"files": ["x.json"], "refresh_interval": None}]},
+    {"dns_sd_configs": [{"names": [1], "port": 1}]},
+    {"relabel_configs": [{"source_labels": None, "target_label": "b", "regex": None}]},
+    {"relabel_configs": [{"target_label": "b", "separator": None, "replacement": None}]},
+    {"params": {"x": None}, "metrics_path": 5, "sample_limit": 1.0, "body_size_limit": "1.5MB"},
+    {"metrics_path": "", "scrape_interval": "0s", "enable_http2": False, "http_sd_configs": []},
+]
 BAD: list[dict[str, Any]] = [
+    {"static_configs": [None]},
+    {"relabel_configs": [None]},
+    {"relabel_configs": [{"source_labels": [1], "target_label": "b"}]},
     {"scrape_interval": "5s", "scrape_timeout": "6s"},
     {"scrape_interval": "soon"},
     {"honor_label": True},

@@ -76,7 +76,12 @@ async def test_the_same_series_have_the_same_layout_and_add_none() -> None:
 async def test_what_fails_is_down_without_its_series() -> None:
     target = Target("a 1\n")
     await target.read()
-    for text, why in (("a 1\nb\n", "line 2 is not a sample: 'b'"), ("a{b=} 1\n", "not a series")):
+    for text, why in (
+        ("a 1\nb\n", "line 2 is not a sample: 'b'"),
+        ("a{b=} 1\n", "not a series"),
+        ('a{b="1",c="x=y",b="2"} 1\n', "label name 'b' is not unique"),
+        ('a{b="1",b="1"} 1\n', "label name 'b' is not unique"),
+    ):
         target.text = text
         with pytest.raises(CollectorError, match=why):
             await target.page.collect()
