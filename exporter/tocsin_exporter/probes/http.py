@@ -68,9 +68,10 @@ def _url(target: str) -> httpx.URL:
         target = f"http://{target}"
     try:
         url = httpx.URL(target)
+        host = url.host  # names of other scripts are decoded here
     except (httpx.InvalidURL, ValueError) as error:
         raise ProbeFailed(f"target is no URL: {error}") from None
-    if not url.host:
+    if not host:
         raise ProbeFailed("target is a URL without a host")
     return url
 
@@ -173,6 +174,7 @@ def _onward(at: _Exchange, response: httpcore2.Response) -> httpx.URL | None:
         return None
     try:
         url = at.url.copy_with(userinfo=b"").join(location[0])
+        url.host.encode()
     except (httpx.InvalidURL, ValueError):
         raise ProbeFailed(f"Location is no URL: {location[0][:200]}") from None
     return url

@@ -128,6 +128,23 @@ async def test_a_header_from_a_file_is_read_at_each_probe(tmp_path: Path) -> Non
     assert [b"x-key: one\r\n" in seen[0].lower(), b"x-key: two\r\n" in seen[1].lower()] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["xn--", "http://[", "http://a:b", "http://", "a" * 300, "x yxn--", "%00", "http://:80"],
+)
+async def test_what_is_no_url_is_said_in_words(target: str) -> None:
+    result = await probed(target, HttpProbe())
+    assert not result.success
+    assert result.why.startswith(("target is ", "probe ")) or "has no address" in result.why
+
+
+async def test_a_redirect_to_what_is_no_url_is_said_in_words() -> None:
+    answer = b"HTTP/1.1 302 Found\r\nLocation: http://a:b/\r\nContent-Length: 0\r\n\r\n"
+    async with serving(answer, []) as port:
+        result = await probed(f"http://127.0.0.1:{port}/", HttpProbe())
+    assert result.why == "Location is no URL: http://a:b/"
+
+
 async def test_a_slow_expression_costs_no_other() -> None:
     """RE2 takes time in proportion to the body, whatever the expression."""
     text = b"a" * 100_000
