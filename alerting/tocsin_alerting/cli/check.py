@@ -165,7 +165,7 @@ def check(
     if live:
         from tocsin_alerting.cli.live import LiveAgent
 
-        asked = LiveAgent(agent, chosen, semantics)
+        asked = LiveAgent(agent, chosen, semantics, ignore_unknown)
     options = CheckOptions(semantics, words, ignored, asked, ignore_unknown)
     with _without_collector():
         worst = max((_check(path, options) for path in chosen), key=(0, LINT, FAILED).index)

@@ -31,9 +31,15 @@ _LOOKED_BACK = "7d:5m"
 class LiveAgent:
     """The agent that is asked; each thing once. It ends the program when there is no answer."""
 
-    def __init__(self, agent: AgentClient, paths: Iterable[Path], semantics: Semantics) -> None:
+    def __init__(
+        self,
+        agent: AgentClient,
+        paths: Iterable[Path],
+        semantics: Semantics,
+        ignore_unknown: bool = False,
+    ) -> None:
         self._agent = agent
-        self._recorded = frozenset(_recorded(paths, semantics))
+        self._recorded = frozenset(_recorded(paths, semantics, ignore_unknown))
         self._series: dict[tuple[str, int], list[SeriesLabels]] = {}
 
     @cached_property
@@ -94,11 +100,12 @@ def _since(reach_ms: int) -> str:
     return f"{time.time() - reach_ms / 1000:.3f}"  # noqa: TID251  (the command line's own clock)
 
 
-def _recorded(paths: Iterable[Path], semantics: Semantics) -> Iterator[str]:
+def _recorded(paths: Iterable[Path], semantics: Semantics, ignore_unknown: bool) -> Iterator[str]:
     """The names that the rules of the files give; what is wrong in one is said by its check."""
     for path in paths:
         try:
-            file = read(read_text(str(path)), str(path), semantics=semantics)
+            text, name = read_text(str(path)), str(path)
+            file = read(text, name, semantics=semantics, ignore_unknown=ignore_unknown)
         except InvalidDocument:
             continue
         rules = (rule for group in file.groups for rule in group.rules)

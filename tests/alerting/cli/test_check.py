@@ -150,6 +150,11 @@ def test_a_running_agent_is_asked_what_it_has(rules: Path, agent: AgentProcess) 
     assert alertctl("--url", url, "check", str(rules)).err.count("(lint)") == 1
     nobody = alertctl("--url", "http://127.0.0.1:9", "check", "--live", str(rules))
     assert nobody.code == 4
+    rules.write_text(rules.read_text().replace("- name: g", "- name: g\n  owner: us"))
+    others = alertctl("--url", url, "check", "--live", "--ignore-unknown-fields", str(rules))
+    assert [re.sub(r"yml:[67]:", "yml:", line) for line in others.err.splitlines()] == [
+        re.sub(r"yml:[56]:", "yml:", line) for line in lines
+    ]
 
 
 def test_the_worst_file_decides(tmp_path: Path) -> None:
