@@ -159,8 +159,10 @@ class RuleLoop:
                 if not slept or loaded_ms != [progress.loaded_ms for progress in groups]:
                     continue  # the clock was set, or a reload came: the slots are others now
                 done_ms = due_ms
-                for progress in groups:
-                    now_ms = max(due_ms, self._clock.now_ms())
+                now_ms = max(due_ms, self._clock.now_ms())
+                # All that are late at once: slot by slot, those of many groups would keep the one
+                # that comes most often, whose slot is the newest, from ever beginning.
+                for progress in self._groups.due(now_ms):
                     progress.begun_ms = self._groups.slot(progress, now_ms)
                     if progress.group.key in self._running:
                         self._due_again.add(progress.group.key)

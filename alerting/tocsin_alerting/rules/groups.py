@@ -212,6 +212,10 @@ class Groups:
         first = min(slots, default=now_ms + self.interval_ms)
         return first, slots.get(first, [])
 
+    def due(self, now_ms: int) -> list[GroupState]:
+        """Every group whose slot has come and was not begun."""
+        return [group for group in self._groups.values() if _due_ms(group, now_ms) <= now_ms]
+
     def slot(self, progress: GroupState, now_ms: int) -> int:
         """The slot that an evaluation which is late, at `now_ms`, is for."""
         return slot_ms(progress.interval_ms, now_ms, progress.phase_ms)

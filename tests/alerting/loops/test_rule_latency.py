@@ -1,7 +1,7 @@
 """When the groups run: a fault is told with the reading that shows it, whatever else is at work."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -66,7 +66,7 @@ class Costly:
 class Box:
     """An agent that reads two sources each second, its store, and the groups over them."""
 
-    def __init__(self, *groups: RuleGroup) -> None:
+    def __init__(self, *groups: RuleGroup, phases_ms: Mapping[str, int] | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.now = loop.time
         self.clock = Clock(lambda: START + loop.time(), loop.time)
@@ -81,7 +81,10 @@ class Box:
         now_ms = self.clock.now_ms
         sources = StoreSources(self.store, self._watched, lambda: self.agent.ready, now_ms)
         deps = EvaluationDeps(self.engine, self.store.append_rule_samples, sources, loop.time)
-        self.groups = Groups(deps, 1_000)
+        phases = phases_ms or {}
+        self.groups = Groups(
+            deps, 1_000, phase_of=lambda progress: phases.get(progress.group.name, 0)
+        )
         self.groups.load([RuleFile("f.yml", groups)], now_ms())
         self.dispatcher = Dispatcher(config(), IncidentJournal(), lambda: 0.0)
         agent, touched = self.agent, sources.touched
@@ -176,6 +179,22 @@ def test_times_of_evaluation_are_on_the_grid_so_that_for_is_exact() -> None:
                 0,
                 alert.active_at_ms + 3_000,
             )
+
+    virtually(story)
+
+
+def test_late_groups_keep_none_that_comes_more_often_from_its_slots() -> None:
+    async def story() -> None:
+        phases_ms = {f"g{n}": 50 * n for n in range(100)}
+        many = [group(alerting("m > 9", name=n), name=n, interval_ms=5_000) for n in phases_ms]
+        urgent = group(alerting("m > 9", severity="P0"), name="urgent")
+        async with Box(*many, urgent, phases_ms=phases_ms) as box:
+            box.engine.seconds = 0.1  # ten seconds of work in each five
+            await asyncio.sleep(5)
+            (state,) = (one for one in box.groups.all if one.group.name == "urgent")
+            before = state.evaluations
+            await asyncio.sleep(10)
+            assert state.evaluations - before >= 9
 
     virtually(story)
 
