@@ -12,10 +12,9 @@ from tocsin_alerting.incidents.dispatcher import Dispatcher
 from tocsin_alerting.incidents.incident import Incident
 from tocsin_alerting.incidents.log_lines import (
     BEFORE_MS,
-    EVENT,
     EVIDENCE,
     MOST_LINES,
-    history_data,
+    note_lines,
     telling,
 )
 from tocsin_alerting.incidents.notification import Evidence, Notification
@@ -72,7 +71,7 @@ class AgentLogs:
             tells = telling(labels, incident.opened_at_ms - BEFORE_MS, until_ms)
             found = self.sources.recent(MOST_LINES, tells)
             if found:
-                working.note(incident.number, EVENT, now_ms, data=history_data(found))
+                note_lines(working, incident.number, found, now_ms)
                 self._dispatcher().changed.set()
         self._noted &= working.incidents.keys()
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from tocsin_alerting.incidents.working_set import WorkingSet
+
 EVENT = "log_lines"
 EVIDENCE = "log"  # as numbers of evidence are called
 MOST_LINES = 10  # of an incident
@@ -43,6 +45,10 @@ def history_data(lines: Sequence[LogLine]) -> dict[str, Any]:
         "count": len(lines),
         "lines": [f"{line.source} ({line.pattern}): {line.text}" for line in lines],
     }
+
+
+def note_lines(working: WorkingSet, incident: int, lines: Sequence[LogLine], now_ms: int) -> None:
+    working.note(incident, "log_lines", now_ms, data=history_data(lines))
 
 
 def without_lines(event: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
