@@ -104,3 +104,22 @@ async def test_a_thread_that_was_killed_is_replaced_and_its_key_called_again() -
     thread.join(10)
     assert await pool.run([("a", lambda: 3)], 0.2, 5) == {"a": 3} and not pool.hung
     pool.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_thread_that_was_killed_in_a_call_leaves_nothing_hung() -> None:
+    pool, entered, free = Pool[str, bool]("doomed caller", 1, 0), Event(), Event()
+
+    def call() -> bool:
+        entered.set()
+        return free.wait(10)
+
+    running = asyncio.create_task(pool.run([("a", call)], 0.3, 0.5))
+    while not entered.is_set():
+        await asyncio.sleep(0)
+    (thread,) = kill("doomed caller")
+    free.set()
+    thread.join(10)
+    assert await running == {} and not pool.hung
+    assert await pool.run([("a", lambda: True)], 0.2, 5) == {"a": True}
+    pool.close()
