@@ -19,6 +19,8 @@ HELP = {"--help", "-h"}
 OTHERS = {"measurements.md", "worker.md"}  # scripts, and tests/inference/test_documentation.py
 FOREIGN = {  # of which program an option is that is not of these two
     "--path.": "node_exporter",
+    "--collector.": "how node_exporter's flags begin",
+    "--slower": "scripts/simulated_week.py",
     "--check": "dashboards/build.py",
     "--http.config.file": "amtool",
     "-wal": "the end of a file's name",
