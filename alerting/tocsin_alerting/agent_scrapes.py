@@ -5,6 +5,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from tocsin_alerting.agent_probes import AgentProbes
 from tocsin_alerting.config.reading import ReadConfig
@@ -18,7 +20,9 @@ from tocsin_exporter.scrape_job import JobTarget, JobTargets, ScrapeJob, TargetG
 from tocsin_exporter.scrape_manager import ScrapeManager
 from tocsin_exporter.service_discovery import AskDns, JobDiscovery, dns_records
 from tocsin_exporter.snapshot import Labels, Source
+from tocsin_exporter.state_file import StateFile
 from tocsin_exporter.targets import job_target
+from tocsin_exporter.threads import Threads, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,8 @@ class _Pool:
 
 class ScrapeJobs:
     """Follows the discovery of each job, and hands targets to the `manager`. The series of a target
-    that goes end at once."""
+    that goes end at once. What was found is kept in the data directory: a start, or a job that was
+    changed, must not lose the targets of a name server that is away."""
 
     def __init__(
         self,
@@ -45,6 +50,9 @@ class ScrapeJobs:
         ask: AskDns = dns_records,
     ) -> None:
         self._manager, self._store, self._now_ms, self._ask = manager, store, clock.now_ms, ask
+        self._file, self._thread = StateFile(None), Threads(1, "targets found")
+        self._known: dict[str, list[TargetGroup]] = {}
+        self._found = asyncio.Event()
         self.probes = AgentProbes(manager, store, clock)
         self._pools: dict[str, _Pool] = {}
         self._changed = asyncio.Event()
@@ -58,6 +66,7 @@ class ScrapeJobs:
         """Take these jobs and probes from now on; one that is as it was goes on."""
         jobs = {section.job_name: section.job() for section in read.config.scrape_configs}
         self.probes.configure(read.config.probes, read.probe_modules)
+        self._known = {name: groups for name, groups in self._known.items() if name in jobs}
         before, self._pools = self._pools, {}
         kept = {name: pool for name, pool in before.items() if jobs.get(name) == pool.job}
         for name, pool in before.items():
@@ -69,6 +78,8 @@ class ScrapeJobs:
 
     async def start(self, read: ReadConfig) -> None:
         """Take these jobs, and read every file once: no rule is to run before that."""
+        self._file = StateFile(Path(read.config.storage.path) / "targets.json")
+        self._known = known_groups(self._file.read())
         self.configure(read)
         for pool in self._pools.values():
             await pool.discovery.look()
@@ -78,7 +89,9 @@ class ScrapeJobs:
         others = DuplicateExporters(self._manager.collectors)
         while True:
             self._changed.clear()
-            loops = [others.follow, *(pool.discovery.run for pool in self._pools.values())]
+            self._found.set()
+            discoveries = (pool.discovery.run for pool in self._pools.values())
+            loops = [others.follow, self._keep, *discoveries]
             follows = [asyncio.create_task(restart_on_error("targets", one)) for one in loops]
             try:
                 await self._changed.wait()
@@ -86,21 +99,32 @@ class ScrapeJobs:
                 for follow in follows:
                     follow.cancel()
 
+    async def _keep(self) -> None:
+        """Write down what was found, whenever that has changed."""
+        while True:
+            await self._found.wait()
+            self._found.clear()
+            await in_thread(partial(self._file.write, state_of(self._known)), self._thread)
+
     def _begin(self, job: ScrapeJob) -> _Pool:
-        pool = _Pool(job, JobDiscovery(job, partial(self._take, job.name), self._ask))
+        known = self._known.get(job.name, ())
+        pool = _Pool(job, JobDiscovery(job, partial(self._take, job.name), self._ask, known))
         self._pools[job.name] = pool
         pool.discovery.offer()
         return pool
 
     def _end(self, pool: _Pool, wanted: ScrapeJob | None) -> None:
         """Its targets, but for those that the same job has again, end."""
-        again = job_targets(wanted, wanted.static).active if wanted else ()
+        groups = [*wanted.static, *self._known.get(wanted.name, ())] if wanted else []
+        again = job_targets(wanted, groups).active if wanted else ()
         stays = {target.source for target in again}
         for source in list(pool.scraped):
             self._remove(pool, source, ends=source not in stays)
 
     def _take(self, name: str, groups: Sequence[TargetGroup]) -> None:
         pool = self._pools[name]
+        self._known[name] = [group for group in groups if group not in pool.job.static]
+        self._found.set()
         targets = job_targets(pool.job, groups)
         for problem in targets.problems:
             if problem not in pool.targets.problems:
@@ -129,6 +153,30 @@ class ScrapeJobs:
         for one in (one for sources in ended for one in sources):
             if ends or one != source:
                 self._store.end_source(one, self._now_ms())
+
+
+def state_of(known: Mapping[str, Sequence[TargetGroup]]) -> dict[str, Any]:
+    """The groups of each job as JSON."""
+    return {
+        "jobs": {
+            name: [[group.source, list(group.targets), dict(group.labels)] for group in groups]
+            for name, groups in known.items()
+        }
+    }
+
+
+def known_groups(state: Mapping[str, Any]) -> dict[str, list[TargetGroup]]:
+    """What `state_of` wrote; what is none is left out."""
+    try:
+        return {
+            name: [
+                TargetGroup(source, tuple(targets), labels) for source, targets, labels in groups
+            ]
+            for name, groups in state.get("jobs", {}).items()
+        }
+    except (TypeError, ValueError, AttributeError) as error:
+        log.warning("targets lost: %s", error)
+        return {}
 
 
 def new_sampling(

@@ -1,10 +1,11 @@
 """Where the targets of a scrape job come from: its own list, files, and DNS.
 
-What cannot be read keeps what was read last: a name server that is away, or half of a file, must
-not end the watch over anything.
+What cannot be read keeps what was read last, also over a restart: a name server that is away, or
+half of a file, must not end the watch over anything.
 """
 
 import asyncio
+import fnmatch
 import glob
 import ipaddress
 import json
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0  # a changed file is read after so long, whatever `refresh_interval` says
 _MOST_FILE_BYTES = 32 << 20
 _META = "__meta_"
+_FILE = f"{_META}filepath"
 Records: TypeAlias = Sequence[tuple[str, int]]
 """Host and port of each record, the port 0 where its type has none."""
 AskDns: TypeAlias = Callable[[str, str], Awaitable[Records]]
@@ -85,7 +87,7 @@ def _group(path: str, number: int, entry: object) -> TargetGroup:
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{where}: labels must be names with texts; quote numbers")
     addresses = tuple({"__address__": target} for target in targets)
-    return TargetGroup(f"{path}:{number}", addresses, {**labels, f"{_META}filepath": path})
+    return TargetGroup(f"{path}:{number}", addresses, {**labels, _FILE: path})
 
 
 def _as_texts(targets: object, labels: object) -> tuple[object, object]:
@@ -100,12 +102,17 @@ def _as_texts(targets: object, labels: object) -> tuple[object, object]:
 
 
 class FileTargets:
-    """The groups of one `file_sd_configs` entry; a file is read again when it has changed."""
+    """The groups of one `file_sd_configs` entry; a file is read again when it has changed. `known`
+    are the groups that were read last."""
 
-    def __init__(self, config: FileDiscovery) -> None:
+    def __init__(self, config: FileDiscovery, known: Sequence[TargetGroup] = ()) -> None:
         self._config = config
         self._stamps: dict[str, tuple[int, ...]] = {}
         self._groups: dict[str, list[TargetGroup]] = {}
+        for group in known:
+            path = group.labels.get(_FILE, "")
+            if any(fnmatch.fnmatchcase(path, pattern) for pattern in config.files):
+                self._groups.setdefault(path, []).append(group)
         self._troubles: dict[str, str] = {}
 
     @property
@@ -138,11 +145,18 @@ class FileTargets:
 
 
 class DnsTargets:
-    """The groups of one `dns_sd_configs` entry."""
+    """The groups of one `dns_sd_configs` entry. `known` are those that were found last."""
 
-    def __init__(self, config: DnsDiscovery, ask: AskDns = dns_records) -> None:
+    def __init__(
+        self,
+        config: DnsDiscovery,
+        ask: AskDns = dns_records,
+        known: Sequence[TargetGroup] = (),
+    ) -> None:
         self._config, self._ask = config, ask
-        self._groups: dict[str, TargetGroup] = {}
+        found = {group.source: group for group in known}
+        sources = {name: self._source(name) for name in config.names}
+        self._groups = {name: found[said] for name, said in sources.items() if said in found}
         self._troubles: dict[str, str] = {}
 
     @property
@@ -163,7 +177,10 @@ class DnsTargets:
             return
         self._troubles.pop(name, None)
         targets = tuple(self._target(name, host, port) for host, port in sorted(records))
-        self._groups[name] = TargetGroup(name, targets)
+        self._groups[name] = TargetGroup(self._source(name), targets)
+
+    def _source(self, name: str) -> str:
+        return f"{name} {self._config.type} {self._config.port}"
 
     def _target(self, name: str, host: str, port: int) -> dict[str, str]:
         host = host.removesuffix(".") if not _is_address(host) else host
@@ -186,12 +203,19 @@ def _is_address(host: str) -> bool:
 
 
 class JobDiscovery:
-    """The targets of one job; `take` gets its groups whenever they have changed."""
+    """The targets of one job; `take` gets its groups whenever they have changed. `known` are the
+    groups that it had last."""
 
-    def __init__(self, job: ScrapeJob, take: TakeGroups, ask: AskDns = dns_records) -> None:
+    def __init__(
+        self,
+        job: ScrapeJob,
+        take: TakeGroups,
+        ask: AskDns = dns_records,
+        known: Sequence[TargetGroup] = (),
+    ) -> None:
         self._job, self._take = job, take
-        self._files = [FileTargets(config) for config in job.files]
-        self._dns = [(DnsTargets(config, ask), config.refresh) for config in job.dns]
+        self._files = [FileTargets(config, known) for config in job.files]
+        self._dns = [(DnsTargets(config, ask, known), config.refresh) for config in job.dns]
         self._thread = Threads(1, f"targets {job.name}")
         self._last: list[TargetGroup] | None = None
 

@@ -1,6 +1,7 @@
 """What an agent scrapes over a restart: a target that was removed meanwhile is no dead one."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from support.broken_server import broken_server
 from support.story import until
 from support.wired_agent import wired_agent
+from tocsin_alerting.agent_scrapes import known_groups, state_of
 from tocsin_alerting.app import App
 from tocsin_alerting.incidents.incident import Condition
+from tocsin_exporter.scrape_job import TargetGroup
 from tocsin_exporter.snapshot import Source, unread
 
 CONFIG = """\
@@ -85,3 +88,31 @@ async def test_what_was_removed_while_the_agent_was_away_is_no_longer_watched(
             await evaluate(app, 8, 9)
             assert conditions(app)["goes"] is Condition.UNWATCHED
             await app.close()
+
+
+async def test_a_file_of_targets_that_is_broken_at_the_start_ends_no_watch(tmp_path: Path) -> None:
+    """Nor does a name server that does not answer yet: what was found last is watched."""
+    (tmp_path / "rules.yml").write_text(RULES)
+    found = "- {job_name: j, scrape_interval: 1s, file_sd_configs: [{files: [found.json]}]}"
+    (tmp_path / "found.json").write_text('[{"targets": ["127.0.0.1:9"]}]')
+    for text in ("[", "[]"):
+        with wired_agent(tmp_path, CONFIG.format(jobs=found)) as app:
+            await app.start()
+            following = asyncio.create_task(app.scrape_jobs.run())
+            await until((tmp_path / "data" / "targets.json").exists, 20)
+            following.cancel()
+            scraped = {one.target.source for one in app.agent.scrapers}
+            await app.close()
+        assert Source("j", "127.0.0.1:9") in scraped
+        (tmp_path / "found.json").write_text(text)
+
+
+@pytest.mark.parametrize("state", [{}, {"jobs": []}, {"jobs": {"j": [["x"]]}}, {"jobs": {"j": 1}}])
+def test_targets_that_cannot_be_read_back_are_none(state: dict[str, object]) -> None:
+    assert known_groups(state) == {}
+
+
+def test_targets_are_read_back_as_they_were() -> None:
+    group = TargetGroup("f:0", ({"__address__": "a:1"},), {"team": "x"})
+    state = json.loads(json.dumps(state_of({"j": [group]})))
+    assert known_groups(state) == {"j": [group]}

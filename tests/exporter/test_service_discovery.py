@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dns.asyncresolver
@@ -104,6 +105,51 @@ async def test_names_are_targets_and_stay_while_nobody_answers() -> None:
     answers["a"] = [("::1", 0)]
     await plain.look()
     assert addresses(plain.groups) == ["[::1]:4911"]
+
+
+async def test_what_was_found_last_stays_until_somebody_answers(tmp_path: Path) -> None:
+    names, file = DnsDiscovery(("s", "t"), "A", 9), tmp_path / "a.json"
+    job = ScrapeJob("j", files=(FileDiscovery((str(tmp_path / "*.json"),)),), dns=(names,))
+    answers: dict[str, list[tuple[str, int]]] = {"s": [("10.0.0.1", 0)], "t": [("10.0.0.2", 0)]}
+    taken: list[Sequence[TargetGroup]] = []
+    asked: list[str] = []
+
+    async def ask(name: str, kind: str) -> list[tuple[str, int]]:
+        asked.append(name)
+        try:
+            return answers[name]
+        except KeyError:
+            raise OSError("no name server answers") from None
+
+    async def looked(
+        job: ScrapeJob, after: list[str], known: Sequence[TargetGroup] = ()
+    ) -> list[str]:
+        """What is watched at first; `after` is what must be once each name was asked for."""
+        discovery = JobDiscovery(job, taken.append, ask, known)
+        discovery.offer()
+        await discovery.look()
+        begun = addresses(taken[-1])
+        asked.clear()
+        following = asyncio.create_task(discovery.run())
+        async with asyncio.timeout(20):
+            while len(asked) < len(job.dns[0].names) or addresses(taken[-1]) != after:
+                await asyncio.sleep(0.001)
+        following.cancel()
+        return begun
+
+    all_of_it = ["a:1", "b:2", "10.0.0.1:9", "10.0.0.2:9"]
+    file.write_text(JSON)
+    assert await looked(job, all_of_it) == ["a:1", "b:2"]
+    known = taken[-1]
+    answers.clear()
+    file.write_text("[")
+    assert await looked(job, all_of_it, known) == all_of_it
+    answers["s"] = [("10.0.0.3", 0)]
+    file.unlink()
+    fewer = replace(job, dns=(replace(names, names=("s",)),))
+    assert await looked(fewer, ["10.0.0.3:9"], known) == ["10.0.0.1:9"]
+    answers.clear()
+    assert await looked(replace(job, dns=(replace(names, port=8),)), [], known) == []
 
 
 async def test_groups_are_handed_on_when_they_change(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tocsin_exporter.state_file import StateFile
 from tocsin_exporter.tailing.budget import LineBudget
 from tocsin_exporter.tailing.counts import LogCounts, counts_of
 from tocsin_exporter.tailing.file_reader import FileReader
@@ -16,7 +17,6 @@ from tocsin_exporter.tailing.line_patterns import LinePatterns, Match
 from tocsin_exporter.tailing.privacy import holds_prompt
 from tocsin_exporter.tailing.reader import Batch, LogReader
 from tocsin_exporter.tailing.settings import LogSource
-from tocsin_exporter.tailing.state_file import StateFile
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import pytest
 
 from support import log_writer
 from support.tailing import Hand, append
+from tocsin_exporter.state_file import StateFile
 from tocsin_exporter.tailing.budget import LineBudget
 from tocsin_exporter.tailing.counts import MOST_VALUES, LogCounts, counts_of
 from tocsin_exporter.tailing.library import known_patterns
 from tocsin_exporter.tailing.reader import LogReader
 from tocsin_exporter.tailing.settings import LogPattern, LogSource
-from tocsin_exporter.tailing.state_file import StateFile
 from tocsin_exporter.tailing.tailer import LogTailer
 
 PATTERNS = tuple(known_patterns().values())
@@ -92,8 +92,8 @@ def test_without_a_disk_it_counts_on(tmp_path: Path, caplog: pytest.LogCaptureFi
     stepped.round()
     assert not stepped.tailer.state.saved
     assert [record.message for record in caplog.records] == [
-        f"log positions lost: [Errno 20] Not a directory: '{tmp_path}/state/app.json'",
-        "failed to write log positions, retrying: File exists",
+        f"state lost: [Errno 20] Not a directory: '{tmp_path}/state/app.json'",
+        "failed to write state, retrying: File exists",
     ]  # fmt: skip
 
 

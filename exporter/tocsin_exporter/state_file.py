@@ -1,5 +1,5 @@
-"""Positions and counts of one source, together in one small file: a process that is killed goes on
-from both, so that no line counts twice. Written beside it and renamed, so that it is whole.
+"""What a process must know again after it was killed, in one small file of JSON: written beside it
+and renamed, so that it is whole.
 """
 
 import json
@@ -13,7 +13,7 @@ from tocsin_exporter.files import file_bytes
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = 32 << 20
 
 
 class StateFile:
@@ -36,7 +36,7 @@ class StateFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, RecursionError) as error:
-            log.warning("log positions lost: %s", error, extra={"file": str(self._path)})
+            log.warning("state lost: %s", error, extra={"file": str(self._path)})
             return {}
 
     def write(self, state: dict[str, Any]) -> bool:
@@ -66,6 +66,6 @@ class StateFile:
 
     def _say(self, error: str) -> None:
         if error and error != self.error:
-            log.warning("failed to write log positions, retrying: %s", error,
+            log.warning("failed to write state, retrying: %s", error,
                         extra={"file": str(self._path)})  # fmt: skip
         self.error = error
