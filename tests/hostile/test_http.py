@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +26,7 @@ from support.story import PAGE_SECONDS, Story, story, until
 from support.tiny_model import write_tiny_model
 from tocsin_exporter.connections import raise_descriptor_limit
 
+T = TypeVar("T")
 GROWTH_MIB = 150
 ALIVE = HEAD + b"Connection: close\r\n\r\n"
 BIG = b"GET /metrics?original=true HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20
@@ -59,6 +62,18 @@ async def paged(one: Story) -> None:
     assert page.at - began < PAGE_SECONDS
 
 
+async def in_the_end(asked: Callable[[], Awaitable[T]]) -> T:
+    """Fifty large pages are made at that moment: on a busy machine the agent says that it is busy,
+    until it has given up those who read none."""
+    until_s = time.monotonic() + 20
+    while True:
+        try:
+            return await asked()
+        except urllib.error.HTTPError as error:
+            assert error.code == 503 and time.monotonic() < until_s
+            await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
 async def crowd(port: int) -> AsyncIterator[None]:
     """1,100 that say nothing, 100 in the middle of a head, 100 in the middle of a form, and 50 that
@@ -81,8 +96,8 @@ async def test_a_crowd_silences_nobody_where_the_agent_may_have_1024_open_files(
             open_files = len(os.listdir(f"/proc/{pid(one.agent.process)}/fd"))
             assert open_files < 700
             await paged(one)
+            assert await in_the_end(lambda: one.metric("tocsin_http_connections_max")) == 512
             assert await ask(one.agent.port, ALIVE) == b"HTTP/1.1 200 OK\r\n"
-            assert await one.metric("tocsin_http_connections_max") == 512
             assert await one.metric("tocsin_loop_lag_seconds") < PAGE_SECONDS
             failed = 'count(tocsin_collector_success{target=""} == 0) or vector(0)'
             query = urllib.parse.quote(failed)
