@@ -83,8 +83,7 @@ def _group(path: str, number: int, entry: object) -> TargetGroup:
         targets, labels = _as_texts(targets, labels)
     if not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
         raise ValueError(f"{where}: targets must be a list of HOST:PORT")
-    texts = labels.values() if isinstance(labels, dict) else [None]
-    if not all(isinstance(text, str) for text in texts):
+    if not isinstance(labels, dict) or not all(isinstance(t, str) for t in labels.values()):
         raise ValueError(f"{where}: labels must be names with texts; quote numbers")
     addresses = tuple({"__address__": target} for target in targets)
     return TargetGroup(f"{path}:{number}", addresses, {**labels, _FILE: path})

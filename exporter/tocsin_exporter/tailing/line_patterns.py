@@ -45,7 +45,7 @@ class LinePatterns:
         return self._names
 
     def matches(self, line: bytes) -> Sequence[Match]:
-        found: Sequence[int] = self._set.Match(line) if self._names else ()
+        found: Sequence[int] | None = self._set.Match(line) if self._names else None
         return [self._match(number, line) for number in found] if found else ()
 
     def _match(self, number: int, line: bytes) -> Match:
