@@ -141,7 +141,7 @@ def test_every_key_that_a_page_names_can_be_written() -> None:
     ends = {".".join(key.split(".")[-count:]) for key in KEYS for count in (1, 2, 3)}
     firsts = {*Config.model_fields, "ack", "basic_auth", "restart", "tls"}
     of_the_house = {"architecture.md", "glossary.md"}  # they name files so
-    files = {"incidents.db", "logs.yml", "probes.yml"}
+    files = {"incidents.db", "logs.yml", "probes.yml", "targets.json"}
     named = [
         (page.name, code)
         for page in sorted(DOCS.glob("*.md"))
