@@ -186,9 +186,10 @@ def text(path: str | Path, errors: str = "replace") -> str:
     """What a kernel file says; bytes that are not UTF-8 become U+FFFD, as in node_exporter.
 
     The kernel gives such a file a page or so at a time, whatever the buffer. Plain system calls,
-    because a file object makes three more of them.
+    because a file object makes three more of them. Never waits: the view of the machine that
+    --path.procfs names is not always the kernel's, and a pipe in it would hold the loop for ever.
     """
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         parts = [os.read(file, _MOST)]
         size = len(parts[0])

@@ -1,3 +1,5 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +35,20 @@ async def test_a_directory_instead_of_a_file_is_named(tmp_path: Path) -> None:
     reading = InlineCollector("r", lambda: [Sample(ONE, float(text(tmp_path)))])
     with pytest.raises(CollectorError, match="cannot read"):
         await reading.collect()
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "stat")
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(text, tmp_path / "stat")
+        try:
+            assert reading.result(5) == ""
+        finally:  # one that waits is let go
+            os.close(os.open(tmp_path / "stat", os.O_RDWR))
+    writer = os.open(tmp_path / "stat", os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        text(tmp_path / "stat")
+    os.close(writer)
 
 
 def test_a_function_is_asked_for_the_lines_that_are_new_and_anything_else_for_each() -> None:
