@@ -21,6 +21,7 @@ from tocsin_alerting.promql.parser.ast import (
     SubqueryExpr,
     UnaryExpr,
     VectorSelector,
+    selectors,
     walk,
 )
 from tocsin_alerting.promql.parser.signatures import ValueType
@@ -152,6 +153,8 @@ async def _may_fail(query: Expr, known: _KnownSeries, empty: InstantQuerier, at_
     nodes = tuple(walk(query))
     if any(_fails_of_some(node) and _gives(node, known) for node in nodes):
         return True
+    if any(map(_reads_its_number, nodes)):
+        return True
     if any(map(_fails_of_none, nodes)):
         try:
             await empty.instant(query, at_ms)
@@ -177,6 +180,18 @@ def _fails_of_none(node: Expr) -> bool:
             return function not in _CANNOT_FAIL
         case AggregateExpr(op=op):
             return op not in _PLAIN_AGGREGATIONS
+        case _:
+            return False
+
+
+def _reads_its_number(node: Expr) -> bool:
+    """Whether it may fail by a number that is read from series, such as the k of topk: of nothing
+    that is NaN, and promtool looks at it where there is nothing to rank."""
+    match node:
+        case AggregateExpr(param=param):
+            return param is not None and any(selectors(param))
+        case Call(args=args) if _fails_of_none(node):
+            return any(type_of(arg) is ValueType.SCALAR and any(selectors(arg)) for arg in args)
         case _:
             return False
 

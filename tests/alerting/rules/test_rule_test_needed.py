@@ -66,6 +66,8 @@ FAILING = (
     'label_join(gone, "~", ",", "a")',
     'count_values("~", gone)',
     "topk(scalar(gone), gone)",
+    "topk(scalar(absent(here)), gone)",
+    "round(topk(scalar(absent(here)), gone), scalar(here))",
     'gone * on () rate({__name__=~"here|too"}[5m])',
 )
 MAY_FAIL = (
