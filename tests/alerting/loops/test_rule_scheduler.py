@@ -60,6 +60,21 @@ def test_a_group_that_pages_p0_goes_before_a_thousand_others_that_began_earlier(
     on_virtual_time(story)
 
 
+def test_urgent_groups_that_never_end_make_the_others_late_and_not_silent() -> None:
+    async def story() -> None:
+        work = Work()
+        urgent = [asyncio.create_task(work.group(f"p0 {n}", (0, 0), 10**9)) for n in range(3)]
+        began = work.loop.time()
+        late = [work.group(f"p{n}", (n, 60_000), 30) for n in (2, 3)]
+        await asyncio.wait_for(asyncio.gather(*late), 1)
+        assert work.loop.time() - began > 0.3  # the urgent ones have the most by far
+        for one in urgent:
+            one.cancel()
+        await asyncio.wait(urgent)
+
+    on_virtual_time(story)
+
+
 def test_one_that_gave_up_waiting_holds_up_nobody() -> None:
     async def story() -> None:
         work = Work()
