@@ -26,6 +26,8 @@ from tocsin_exporter.threads import Threads, in_thread
 
 log = logging.getLogger(__name__)
 
+RETRY_SECONDS = 30.0  # after which the targets are written down again, on a disk that was full
+
 
 @dataclass(slots=True)
 class _Pool:
@@ -48,8 +50,10 @@ class ScrapeJobs:
         store: Store,
         clock: Clock,
         ask: AskDns = dns_records,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._manager, self._store, self._now_ms, self._ask = manager, store, clock.now_ms, ask
+        self._retry_seconds = retry_seconds
         self._file, self._thread = StateFile(None), Threads(1, "targets found")
         self._known: dict[str, list[TargetGroup]] = {}
         self._found = asyncio.Event()
@@ -100,11 +104,14 @@ class ScrapeJobs:
                     follow.cancel()
 
     async def _keep(self) -> None:
-        """Write down what was found, whenever that has changed."""
+        """Write down what was found, whenever that has changed, and again where it failed."""
         while True:
             await self._found.wait()
             self._found.clear()
-            await in_thread(partial(self._file.write, state_of(self._known)), self._thread)
+            write = partial(self._file.write, state_of(self._known))
+            if not await in_thread(write, self._thread):
+                await asyncio.sleep(self._retry_seconds)
+                self._found.set()
 
     def _begin(self, job: ScrapeJob) -> _Pool:
         known = self._known.get(job.name, ())
@@ -166,17 +173,28 @@ def state_of(known: Mapping[str, Sequence[TargetGroup]]) -> dict[str, Any]:
 
 
 def known_groups(state: Mapping[str, Any]) -> dict[str, list[TargetGroup]]:
-    """What `state_of` wrote; what is none is left out."""
-    try:
-        return {
-            name: [
-                TargetGroup(source, tuple(targets), labels) for source, targets, labels in groups
-            ]
-            for name, groups in state.get("jobs", {}).items()
-        }
-    except (TypeError, ValueError, AttributeError) as error:
-        log.warning("targets lost: %s", error)
-        return {}
+    """What `state_of` wrote; what is none is left out, and costs no other its targets."""
+    jobs = state.get("jobs", {})
+    known = {
+        name: [TargetGroup(one[0], tuple(one[1]), one[2]) for one in groups if _is_group(one)]
+        for name, groups in (jobs.items() if isinstance(jobs, dict) else ())
+        if isinstance(groups, list)
+    }
+    if state and state_of(known)["jobs"] != jobs:
+        log.warning("some targets lost: the state in targets.json is damaged")
+    return known
+
+
+def _is_group(value: object) -> bool:
+    match value:
+        case [str(), [*targets], labels]:
+            return all(map(_is_label_set, (*targets, labels)))
+        case _:
+            return False
+
+
+def _is_label_set(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
 def new_sampling(

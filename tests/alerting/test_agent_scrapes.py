@@ -10,10 +10,15 @@ import pytest
 from support.broken_server import broken_server
 from support.story import until
 from support.wired_agent import wired_agent
-from tocsin_alerting.agent_scrapes import known_groups, state_of
+from tocsin_alerting.agent_scrapes import ScrapeJobs, known_groups, state_of
 from tocsin_alerting.app import App
+from tocsin_alerting.config.config import Config
+from tocsin_alerting.config.reading import ReadConfig
 from tocsin_alerting.incidents.incident import Condition
+from tocsin_alerting.tsdb.store import Store
+from tocsin_exporter.clock import Clock
 from tocsin_exporter.scrape_job import TargetGroup
+from tocsin_exporter.scrape_manager import ScrapeManager
 from tocsin_exporter.snapshot import Source, unread
 
 CONFIG = """\
@@ -107,9 +112,50 @@ async def test_a_file_of_targets_that_is_broken_at_the_start_ends_no_watch(tmp_p
         (tmp_path / "found.json").write_text(text)
 
 
-@pytest.mark.parametrize("state", [{}, {"jobs": []}, {"jobs": {"j": [["x"]]}}, {"jobs": {"j": 1}}])
-def test_targets_that_cannot_be_read_back_are_none(state: dict[str, object]) -> None:
-    assert known_groups(state) == {}
+async def test_targets_are_written_down_once_the_disk_takes_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    data.write_text("in the way")
+    config = Config.model_validate({"storage": {"path": str(data)}})
+    clock, store = Clock(), Store()
+    manager = ScrapeManager([], clock)
+    jobs = ScrapeJobs(manager, store, clock, retry_seconds=0.001)
+    await jobs.start(ReadConfig(config, ()))
+    following = asyncio.create_task(jobs.run())
+    await until(lambda: "failed to write state" in caplog.text, 20)
+    data.unlink()
+    await until((data / "targets.json").exists, 20)
+    following.cancel()
+
+
+@pytest.mark.parametrize("jobs", [None, [], {"j": 1}, {1: {}}])
+def test_targets_that_cannot_be_read_back_are_none(jobs: object) -> None:
+    assert known_groups({"jobs": jobs}) == known_groups({}) == {}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ["x"],
+        "abc",
+        None,
+        [["n"], [], {}],
+        ["n", "abc", {}],
+        ["n", ["abc"], {}],
+        ["n", [{"__address__": 5}], {}],
+        ["n", [{"__address__": {}}], {}],
+        ["n", [], None],
+        ["n", [], [1]],
+        ["n", [], {"__meta_filepath": 5}],
+        ["n", [], {}, 1],
+    ],
+)
+def test_a_group_that_is_none_costs_no_other_one_its_targets(broken: object) -> None:
+    good = ["f:0", [{"__address__": "a:1"}], {"team": "x"}]
+    group = TargetGroup("f:0", ({"__address__": "a:1"},), {"team": "x"})
+    known = known_groups({"jobs": {"j": [broken, good], "k": [good], "l": broken}})
+    assert (known["j"], known["k"], known.get("l", [])) == ([group], [group], [])
 
 
 def test_targets_are_read_back_as_they_were() -> None:
