@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ MOST_FILES = 256
 _FIND_SECONDS = 1.0
 _GONE_SECONDS = 60.0
 _FORGET_SECONDS = 60.0
+_SPLIT = "make several sources of them"
 
 
 class FileReader:
@@ -41,6 +43,7 @@ class FileReader:
         self._followed: dict[str, FollowedPath] = {}
         self._containers: dict[str, ContainerLines] = {}
         self._found_at: float | None = None
+        self._left_out = 0
         self._forgot_at = monotonic()
         self._were_there: set[FileKey] = set()
         self._due: list[FollowedPath] = []
@@ -93,6 +96,8 @@ class FileReader:
             self._follow(now)
             self._found_at = now
         self.trouble = "" if self._followed else "no file is found"
+        if self._left_out:
+            self.trouble = f"{self._left_out} files above {MOST_FILES} are not read; {_SPLIT}"
         for followed in self._followed.values():
             try:
                 followed.look()
@@ -108,10 +113,12 @@ class FileReader:
             self._followed.pop(path).close()
             self._containers.pop(path, None)
         self._forget(now)
-        for path in without_rotated(self._find()):
-            if path not in self._followed and len(self._followed) < MOST_FILES:
-                about = (path, self._ledger, self.counts, self._monotonic, self._from_end)
-                self._followed[path] = FollowedPath(*about)
+        new = [path for path in without_rotated(self._find()) if path not in self._followed]
+        room = MOST_FILES - len(self._followed)
+        self._left_out = max(0, len(new) - room)
+        for path in sorted(new, key=_written_at)[-room:] if self._left_out and room else new[:room]:
+            about = (path, self._ledger, self.counts, self._monotonic, self._from_end)
+            self._followed[path] = FollowedPath(*about)
         self._from_end = False
 
     def _forget(self, now: float) -> None:
@@ -134,6 +141,13 @@ class FileReader:
 
     def _failed(self, followed: FollowedPath, error: OSError) -> None:
         self.trouble = f"{followed.path}: {error.strerror or error}"
+
+
+def _written_at(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:  # gone meanwhile
+        return 0
 
 
 def _positions(saved: Any, name: str) -> list[Position]:

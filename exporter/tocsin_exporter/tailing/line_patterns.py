@@ -6,10 +6,12 @@ from typing import NamedTuple
 import re2
 
 from tocsin_exporter.tailing.levels import LevelOf, compiled, level_of, own_levels
+from tocsin_exporter.tailing.privacy import keepable
 from tocsin_exporter.tailing.settings import LogSource
 
 VALUE = "value"
 _LONGEST_VALUE = 64
+_MOST_LOOKED_AT = 400
 
 
 class Match(NamedTuple):
@@ -56,4 +58,6 @@ class LinePatterns:
 def _value(expression: "re2._Regexp", line: bytes) -> str:
     match = expression.search(line)
     found = match[VALUE] if match else None
-    return bytes(found or b"").decode("utf-8", "replace")[:_LONGEST_VALUE]
+    # A label is on the metrics page, which more may read than the lines.
+    text = bytes(found or b"")[:_MOST_LOOKED_AT].decode("utf-8", "replace")
+    return keepable(text)[:_LONGEST_VALUE]

@@ -1,6 +1,8 @@
 """One open file: whole lines from where it was left, and what happened to it meanwhile."""
 
+import errno
 import os
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +14,8 @@ LONGEST_LINE = 16 << 10  # bytes; what follows is left out
 MOST_SKIPPED_A_STEP = 64 << 20
 _CHUNK = 128 << 10
 _SKIP_CHUNK = 1 << 20
+_SHARE = 4  # of the descriptors that the process may have; the others are for pages and scrapes
+_TOO_MANY = "too many files are open to read one more log; raise LimitNOFILE"
 
 
 class Truncated(Exception):
@@ -32,11 +36,15 @@ class Losses:
 
 class TailedFile:
     """Holds the file open, so that its inode is nobody else's meanwhile. It begins at its first
-    byte. Raises OSError, as `open_file`."""
+    byte. Raises OSError, as `open_file`, and where descriptors up to `most` are in use."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, most: int | None = None) -> None:
         with open_file(path) as file:
             self._descriptor = os.dup(file.fileno())
+        # It is the lowest number that was free: so many are in use, whoever has them.
+        if self._descriptor >= (most_descriptors() if most is None else most):
+            self.close()
+            raise OSError(errno.EMFILE, _TOO_MANY, path)
         about = os.fstat(self._descriptor)
         self.position = Position((about.st_dev, about.st_ino))
         self.idle_since: float | None = None  # monotonic seconds
@@ -140,6 +148,12 @@ class TailedFile:
         if not data.startswith(tail):
             raise Truncated
         return data[len(tail) :]
+
+
+def most_descriptors() -> int:
+    """Logs take no more than a share: without a descriptor nobody can be paged."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft // _SHARE
 
 
 def _lines(data: bytes, position: Position, most: int) -> tuple[Sequence[bytes], int]:

@@ -1,10 +1,14 @@
 """Which files a source is, as they come and go."""
 
+import os
 from pathlib import Path
 
+import pytest
+
 from support.tailing import Followed, append, rotated, source
-from tocsin_exporter.tailing.file_reader import FileReader
+from tocsin_exporter.tailing.file_reader import MOST_FILES, FileReader
 from tocsin_exporter.tailing.settings import Containers, LogSource
+from tocsin_exporter.tailing.tailed_file import TailedFile, most_descriptors
 
 
 def test_a_file_that_comes_later_is_read_from_its_start(tmp_path: Path) -> None:
@@ -76,3 +80,31 @@ def test_containers_by_name(tmp_path: Path) -> None:
     append(pod / "0.log", "2026-11-30T10:00:00.123456789Z stdout P half",
            "2026-11-30T10:00:00.123456790Z stdout F  a line")  # fmt: skip
     assert sorted(log.lines()) == ["half a line", "hello"]
+
+
+def test_of_too_many_files_those_written_last_are_read(tmp_path: Path) -> None:
+    for number in range(MOST_FILES + 2):
+        path = tmp_path / f"{number:03}.log"
+        path.touch()
+        os.utime(path, (number, number))
+    log = Followed(source(tmp_path / "*.log"))
+    log.lines()
+    assert (log.reader.files, log.reader.trouble[:7]) == (MOST_FILES, "2 files")
+    append(tmp_path / "000.log", "not read")
+    append(tmp_path / f"{MOST_FILES + 1:03}.log", "the newest")
+    assert log.lines() == ["the newest"]
+    log.reader.close()
+
+
+def test_logs_leave_descriptors_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    append(path, "there")
+    before = len(os.listdir("/proc/self/fd"))
+    most, opened = before + 9, list[TailedFile]()
+    with pytest.raises(OSError, match="LimitNOFILE"):
+        for _ in range(20):
+            opened.append(TailedFile(str(path), most))
+    assert 0 < len(opened) < 12
+    for file in opened:
+        file.close()
+    assert len(os.listdir("/proc/self/fd")) == before and most_descriptors() > 3

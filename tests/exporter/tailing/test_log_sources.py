@@ -8,6 +8,7 @@ import pytest
 
 from support.tailing import append
 from tocsin_exporter.catalogue.logs import LOGS
+from tocsin_exporter.tailing.line_patterns import LinePatterns
 from tocsin_exporter.tailing.log_sources import LogSources
 from tocsin_exporter.tailing.settings import LogPattern, LogSource
 
@@ -80,3 +81,9 @@ def test_a_source_without_files_is_not_up(tmp_path: Path, sources: LogSources) -
     assert values(sources, "tocsin_log_source_up") == {("a",): 0}
     append(tmp_path / "a.log", "one")
     until(lambda: values(sources, "tocsin_log_source_up") == {("a",): 1})
+
+
+def test_a_value_is_a_label_and_holds_no_secret() -> None:
+    own = LogPattern("refused", r"refused (?P<value>.*)")
+    (match,) = LinePatterns(LogSource("a", patterns=[own])).matches(b"refused token=abcd li@x.org")
+    assert match.value == "token=<secret> <address>"

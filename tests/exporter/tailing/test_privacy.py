@@ -79,6 +79,9 @@ SECRET = "s3cr3t-Value-4711"
         f"eyJhbGciOiJI.{SECRET}.{SECRET}",
         f"POST https://api.telegram.org/bot12345678:{SECRET}AAAA/send",
         f"-----BEGIN PRIVATE KEY----- {SECRET}",
+        f"Cookie: lang=en; session={SECRET}",
+        f"headers={{'set-cookie': 'session={SECRET}; Path=/'}}",
+        f"Authorization: ApiKey {SECRET}",
     ],
 )
 def test_secrets_are_masked(line: str) -> None:
