@@ -255,6 +255,9 @@ class HttpProbeSection(_FamilySection):
             method=self.method or "GET",
             headers=self._headers(),
             header_files=tuple((k, v.files[0]) for k, v in self.http_headers.items() if v.files),
+            secret_headers=frozenset(
+                k.lower() for k, v in self.http_headers.items() if v.files or v.secrets
+            ),
             body=self.body,
             body_file=self.body_file,
             fail_if_ssl=self.fail_if_ssl,

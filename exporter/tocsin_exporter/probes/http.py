@@ -1,6 +1,7 @@
 """HTTP: one request and its redirects, each on a connection of its own to the address checked."""
 
 import base64
+import re
 import ssl
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ _MOVED = (301, 302, 303, 307, 308)
 _KEEPS_METHOD = (307, 308)
 _MOST_BODY_FILE = 16 << 20
 _PRIVATE = ("authorization", "cookie", "cookie2", "www-authenticate")
+_SECRET_NAME = re.compile("key|token|secret|auth|passw")
 _PORTS = {"http": 80, "https": 443}
 _DURATION = "probe_http_duration_seconds"
 
@@ -211,8 +213,12 @@ async def _move(
         found.add(_DURATION, found.monotonic() - started, "resolve")
         at.headers.pop("host", None)
     if url.host != at.url.host:  # what is meant for one host is told to no other
-        at.headers = {k: v for k, v in at.headers.items() if k not in _PRIVATE}
+        at.headers = {k: v for k, v in at.headers.items() if not _is_private(k, probe)}
     at.url = url
+
+
+def _is_private(name: str, probe: HttpProbe) -> bool:
+    return name in _PRIVATE or name in probe.secret_headers or _SECRET_NAME.search(name) is not None
 
 
 async def _judge(
@@ -254,7 +260,7 @@ def _record(response: httpcore2.Response, connection: ProbeConnection, found: Fi
                 "probe_http_last_modified_timestamp_seconds",
                 int(parsedate_to_datetime(value).timestamp()),
             )
-        except ValueError:
+        except (ValueError, OverflowError):  # a zone or a year that is none
             pass
 
 

@@ -35,7 +35,7 @@ class ProbeLoop:
     def begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run `work` in the thread; cancel what is returned to end it. Raises NotProbed."""
         if self._loop is None:
-            loop = asyncio.SelectorEventLoop()
+            loop = _new_loop(work)
             thread = threading.Thread(target=_serve, args=(loop,), name="probes", daemon=True)
             try:
                 thread.start()
@@ -62,6 +62,15 @@ class ProbeLoop:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(wait)
+
+
+def _new_loop(work: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+    """Raises NotProbed without a descriptor for it."""
+    try:
+        return asyncio.SelectorEventLoop()
+    except OSError as error:
+        work.close()
+        raise NotProbed(error.strerror or str(error)) from None
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -62,6 +62,7 @@ class HttpProbe:
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     header_files: tuple[tuple[str, Path], ...] = ()
+    secret_headers: frozenset[str] = frozenset()  # names in small letters
     body: str = field(default="", repr=False)
     body_file: Path | None = None
     fail_if_ssl: bool = False

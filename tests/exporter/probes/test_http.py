@@ -153,3 +153,23 @@ async def test_a_slow_expression_costs_no_other() -> None:
         probe = HttpProbe(fail_if_body_matches=(re2.compile("(a*)*b"),))
         result = await probed(f"http://127.0.0.1:{port}/", probe)
     assert result.success and value(result, "probe_duration_seconds") < 2
+
+
+async def test_secrets_of_the_first_host_are_told_to_no_other() -> None:
+    seen: list[bytes] = []
+    async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", seen) as other:
+        moved = f"HTTP/1.1 302 Found\r\nLocation: http://localhost:{other}/\r\n"
+        async with serving(f"{moved}Content-Length: 0\r\n\r\n".encode(), seen) as port:
+            headers = {"X-Api-Key": "s1", "X-Own": "s2", "X-Plain": "kept"}
+            probe = HttpProbe(headers=headers, secret_headers=frozenset({"x-own"}))
+            result = await probed(f"http://127.0.0.1:{port}/", probe)
+    assert result.success and all(text in seen[0] for text in (b"s1", b"s2", b"kept"))
+    assert b"kept" in seen[1] and b"s1" not in seen[1] and b"s2" not in seen[1]
+
+
+async def test_a_time_that_is_none_fails_no_service() -> None:
+    modified = "Last-Modified: Mon, 01 Jan 2020 00:00:00 +" + "9" * 4000
+    answer = f"HTTP/1.1 200 OK\r\n{modified}\r\nContent-Length: 0\r\n\r\n".encode()
+    async with serving(answer, []) as port:
+        result = await probed(f"http://127.0.0.1:{port}/", HttpProbe())
+    assert result.success, result.why
