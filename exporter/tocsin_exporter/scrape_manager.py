@@ -68,6 +68,7 @@ class ScrapeManager:
         self._missed: dict[Source, int] = {}
         self._due: dict[Source, int] = {}  # of the next round, or of the one under way
         self._arrived = asyncio.Event()
+        self._was_ready = False
         self._steps, self._last_step_ms = 0, 0
         self._moved_ms = 0
         self._about = labels(version=version("tocsin"), python_version=platform.python_version())
@@ -118,8 +119,9 @@ class ScrapeManager:
         return all(self._rounds.values())
 
     def unscraped(self, now_ms: int) -> str:
-        """What of this machine is not read, "" for nothing: not yet, or not any more."""
-        if not self.ready:
+        """What of this machine is not read, "" for nothing: not yet, or not any more. One that
+        comes later, by a reload, is waited for no longer than others: it takes nothing away."""
+        if not self._was_ready:
             return UNREAD
         late = [
             source.job
@@ -268,6 +270,7 @@ class ScrapeManager:
             missed = unread(scraper.target.source, at_ms)
             read = [replace(missed, report=not scraper.target.target)]
         self._rounds[scraper.target.source] += 1
+        self._was_ready = self._was_ready or self.ready
         take = in_slices if scraper.target.page is None else self.turns.run
         await take(self._taken(scraper.target, read, at_ms, moved_ms))
 

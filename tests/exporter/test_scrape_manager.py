@@ -418,3 +418,18 @@ async def test_rounds_that_were_slept_through_are_counted(machine: Machine) -> N
     await sample(agent, machine, 11.0)
     counts = {s.family.name: s.value for s in agent.samples() if "rounds" in s.family.name}
     assert counts == {"tocsin_sampling_rounds_total": 2, "tocsin_sampling_rounds_missed_total": 6}
+
+
+@virtually
+async def test_one_that_comes_later_and_hangs_does_not_hold_up_whoever_asks_if_it_is_ready(
+    machine: Machine,
+) -> None:
+    agent = ScrapeManager([target(Counting(), name="a")], machine.clock)
+    running = asyncio.create_task(agent.run())
+    assert agent.unscraped(machine.clock.now_ms())
+    await asyncio.sleep(1)
+    agent.add(target(Counting(seconds=100.0), name="b"))
+    await asyncio.sleep(1)
+    assert not agent.ready and agent.unscraped(machine.clock.now_ms()) == ""
+    assert "node" in agent.unscraped(machine.clock.now_ms() + 200_000), "it is late all the same"
+    running.cancel()
