@@ -171,7 +171,7 @@ class AgentReload:
     async def _take_sources(self, config: Config) -> None:
         """What is watched, and how long it is kept."""
         stages = self._stages
-        stages.scrape_jobs.configure(self._running.read)
+        await stages.scrape_jobs.reload(self._running.read)
         stages.logs.configure(config)
         stages.disk.limit(config.storage.retention, config.storage.size)
         stages.store.retention_ms = config.storage.retention

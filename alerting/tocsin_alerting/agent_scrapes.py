@@ -26,6 +26,7 @@ from tocsin_exporter.threads import Threads, in_thread
 
 log = logging.getLogger(__name__)
 
+FILES_SECONDS = 5.0  # for which a start or a reload waits for the files of targets
 RETRY_SECONDS = 30.0  # after which the targets are written down again, on a disk that was full
 
 
@@ -51,9 +52,10 @@ class ScrapeJobs:
         clock: Clock,
         ask: AskDns = dns_records,
         retry_seconds: float = RETRY_SECONDS,
+        files_seconds: float = FILES_SECONDS,
     ) -> None:
         self._manager, self._store, self._now_ms, self._ask = manager, store, clock.now_ms, ask
-        self._retry_seconds = retry_seconds
+        self._retry_seconds, self._files_seconds = retry_seconds, files_seconds
         self._file, self._thread = StateFile(None), Threads(1, "targets found")
         self._known: dict[str, list[TargetGroup]] = {}
         self._found = asyncio.Event()
@@ -85,8 +87,37 @@ class ScrapeJobs:
         self._file = StateFile(Path(read.config.storage.path) / "targets.json")
         self._known = known_groups(self._file.read())
         self.configure(read)
-        for pool in self._pools.values():
-            await pool.discovery.look()
+        await self._look({name: pool.discovery for name, pool in self._pools.items()})
+
+    async def reload(self, read: ReadConfig) -> None:
+        """As `configure`, once the files of jobs that are changed were read: a target that was in
+        another list until now, such as static_configs, stays."""
+        jobs = {section.job_name: section.job() for section in read.config.scrape_configs}
+        discoveries = {
+            name: JobDiscovery(job, partial(self._learn, job), self._ask, self._known.get(name, ()))
+            for name, job in jobs.items()
+            if job.files and name in self._pools and self._pools[name].job != job
+        }
+        await self._look(discoveries)
+        for discovery in discoveries.values():
+            discovery.close()
+        self.configure(read)
+
+    async def _look(self, discoveries: Mapping[str, JobDiscovery]) -> None:
+        """A directory that hangs holds up neither a start nor a reload."""
+        looks = {asyncio.create_task(one.look()): name for name, one in discoveries.items()}
+        if not looks:
+            return
+        done, late = await asyncio.wait(looks, timeout=self._files_seconds)
+        for look in late:
+            look.cancel()
+            said = "files of targets do not answer; the targets known are watched"
+            log.error(said, extra={"job": looks[look]})
+        for look in done:
+            look.result()
+
+    def _learn(self, job: ScrapeJob, groups: Sequence[TargetGroup]) -> None:
+        self._known[job.name] = [group for group in groups if group not in job.static]
 
     async def run(self) -> None:
         """Follow all of them for ever, and who exports beside us."""
@@ -122,6 +153,7 @@ class ScrapeJobs:
 
     def _end(self, pool: _Pool, wanted: ScrapeJob | None) -> None:
         """Its targets, but for those that the same job has again, end."""
+        pool.discovery.close()
         groups = [*wanted.static, *self._known.get(wanted.name, ())] if wanted else []
         again = job_targets(wanted, groups).active if wanted else ()
         stays = {target.source for target in again}
@@ -130,7 +162,7 @@ class ScrapeJobs:
 
     def _take(self, name: str, groups: Sequence[TargetGroup]) -> None:
         pool = self._pools[name]
-        self._known[name] = [group for group in groups if group not in pool.job.static]
+        self._learn(pool.job, groups)
         self._found.set()
         targets = job_targets(pool.job, groups)
         for problem in targets.problems:

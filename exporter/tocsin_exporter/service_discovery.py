@@ -235,6 +235,10 @@ class JobDiscovery:
             await in_thread(one.look, self._thread)
         self.offer()
 
+    def close(self) -> None:
+        """End its thread; what hangs in it ends by itself."""
+        self._thread.close()
+
     async def run(self) -> None:
         """Look for ever."""
         async with asyncio.TaskGroup() as group:

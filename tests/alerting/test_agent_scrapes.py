@@ -129,6 +129,48 @@ async def test_targets_are_written_down_once_the_disk_takes_them(
     following.cancel()
 
 
+class EndingStore(Store):
+    """Remembers which sources ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[Source] = []
+
+    def end_source(self, source: Source, at_ms: int) -> None:
+        self.ended.append(source)
+        super().end_source(source, at_ms)
+
+
+def scraping(data: Path, job: dict[str, object]) -> ReadConfig:
+    jobs = [{"job_name": "j", "scrape_interval": "1s", **job}]
+    config = {"storage": {"path": str(data)}, "scrape_configs": jobs}
+    return ReadConfig(Config.model_validate(config), ())
+
+
+async def test_a_target_that_moves_from_the_configuration_to_a_file_does_not_end(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "found.json").write_text('[{"targets": ["a:1"]}]')
+    clock, store = Clock(), EndingStore()
+    manager = ScrapeManager([], clock)
+    jobs = ScrapeJobs(manager, store, clock)
+    await jobs.start(scraping(tmp_path, {"static_configs": [{"targets": ["a:1", "b:1"]}]}))
+    found: dict[str, object] = {"file_sd_configs": [{"files": [str(tmp_path / "found.json")]}]}
+    await jobs.reload(scraping(tmp_path, found))
+    assert [one.target.source for one in manager.scrapers] == [Source("j", "a:1")]
+    assert store.ended == [Source("j", "b:1")]
+
+
+async def test_files_of_targets_that_hang_hold_up_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, store = Clock(), Store()
+    jobs = ScrapeJobs(ScrapeManager([], clock), store, clock, files_seconds=0.0)
+    found: dict[str, object] = {"file_sd_configs": [{"files": [str(tmp_path / "found.json")]}]}
+    await jobs.start(scraping(tmp_path, found))
+    assert "files of targets do not answer" in caplog.text
+
+
 @pytest.mark.parametrize("jobs", [None, [], {"j": 1}, {1: {}}])
 def test_targets_that_cannot_be_read_back_are_none(jobs: object) -> None:
     assert known_groups({"jobs": jobs}) == known_groups({}) == {}
