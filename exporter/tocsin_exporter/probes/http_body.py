@@ -1,5 +1,6 @@
 """The body of a probed answer: counted, unpacked and matched, and never more of it than a bound."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterable, Callable, Iterator
 
@@ -10,6 +11,7 @@ from tocsin_exporter.probes.modules import HeaderMatch, HttpProbe
 
 MOST_KEPT = 16 << 20  # of a body that is matched, or packed by brotli
 _BLOCK = 64 << 10
+_BLOCKS_A_TURN = 16  # bombs, and thousands of chunks of a byte in one piece: others go on
 _READ_AHEAD = 4096  # what Go's gzip reader has taken before it finds that it is none
 _REGEX = "probe_failed_due_to_regex"
 _WINDOWS = {"gzip": 31, "deflate": -15}
@@ -23,6 +25,7 @@ class CountedBody:
 
     def __init__(self, probe: HttpProbe, keep: bool) -> None:
         self.count, self.kept = 0, bytearray()
+        self._blocks = 0
         self._coding = probe.compression.lower()
         self._limit, self._keep = probe.body_size_limit, keep
         self._stream: zlib._Decompress | None = None
@@ -35,13 +38,20 @@ class CountedBody:
             if self._coding == "br":
                 packed += piece
                 self._bounded(len(packed))
+                await self._turn()
             else:
                 for block in self._unpacked(piece):
                     self._take(block)
+                    await self._turn()
         if self._coding == "br":
             self._take(_brotli(bytes(packed)))
         elif self._stream is not None and not self._stream.eof:
             raise ProbeFailed(f"the body is not whole {self._coding}")
+
+    async def _turn(self) -> None:
+        self._blocks += 1
+        if self._blocks % _BLOCKS_A_TURN == 0:
+            await asyncio.sleep(0)
 
     def _unpacked(self, piece: bytes) -> Iterator[bytes]:
         if self._stream is None:

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -173,3 +173,24 @@ async def test_a_time_that_is_none_fails_no_service() -> None:
     async with serving(answer, []) as port:
         result = await probed(f"http://127.0.0.1:{port}/", HttpProbe())
     assert result.success, result.why
+
+
+@pytest.mark.parametrize(
+    ("coding", "parts"),
+    [("gzip", [gzip.compress(bytes(32 << 20))]), ("", [b"x"] * 512), ("br", [b"x"] * 512)],
+    ids=["bomb", "chunks of a byte", "packed chunks"],
+)
+async def test_a_body_leaves_turns_to_other_probes(coding: str, parts: list[bytes]) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    going = asyncio.create_task(other())
+    with suppress(ProbeFailed):
+        await CountedBody(HttpProbe(compression=coding), keep=False).read(pieces(*parts))
+    going.cancel()
+    assert turns > 16
