@@ -6,10 +6,9 @@ join over numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tocsin_exporter.negotiation import Format
 from tocsin_exporter.slices import Work, at_once, parts
@@ -19,12 +18,15 @@ from tocsin_exporter.snapshot import (
     Labels,
     Layout,
     LayoutMemo,
+    Rows,
     Series,
     Snapshot,
+    Values,
 )
 
 _A_SLICE = 2_000  # series
 _MOST_PLANS = 16
+_MOST_TEXTS = 20_000  # lines of a page whose numbers are kept as they were written
 _EXEMPLAR_RUNES = 128  # OpenMetrics: names and values of an exemplar's labels together
 _BOUNDS = {"histogram": "le", "summary": "quantile"}
 
@@ -38,6 +40,20 @@ class Page:
     duplicates: int
 
 
+@dataclass(slots=True)
+class _LastPage:
+    """The numbers of its lines, and how they were written; none of a large page."""
+
+    numbers: Values = field(default_factory=lambda: np.empty(0))
+    texts: list[str] = field(default_factory=list)
+
+    def changed(self, numbers: Values) -> Rows:
+        """The lines that say another number now, bit by bit: 0 and -0 are written differently."""
+        if len(numbers) != len(self.numbers):
+            return np.arange(len(numbers))
+        return np.flatnonzero(numbers.view(np.int64) != self.numbers.view(np.int64))
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """Line n of the page is `before[n]`, then the number of row `rows[n]`.
@@ -47,8 +63,9 @@ class _Plan:
     """
 
     before: tuple[str, ...]
-    rows: NDArray[np.intp]
+    rows: Rows
     duplicates: int
+    last: _LastPage = field(default_factory=_LastPage)
 
 
 def render(snapshots: Sequence[Snapshot], form: Format) -> Page:
@@ -59,18 +76,31 @@ def render(snapshots: Sequence[Snapshot], form: Format) -> Page:
 def rendered(snapshots: Sequence[Snapshot], form: Format) -> Work[Page]:
     """The same in slices: an engine may have tens of thousands of series."""
     plan = yield from _remembered(tuple(snapshot.layout for snapshot in snapshots), form)
-    values = [snapshot.values for snapshot in snapshots]
-    numbers = np.concatenate(values)[plan.rows].tolist() if values else []
-    texts: list[str] = []
-    for part in parts(numbers, _A_SLICE):
-        if texts:
-            yield
-        texts += [number_text(number) for number in part]
+    texts = yield from _texts(plan, [snapshot.values for snapshot in snapshots])
     if form == "openmetrics":
         _append_exemplars(texts, plan, snapshots)
-    lines = [part for pair in zip(plan.before, texts, strict=True) for part in pair]
+    lines = [""] * (2 * len(texts))
+    lines[::2], lines[1::2] = plan.before, texts
     end = ("\n" if lines else "") + ("# EOF\n" if form == "openmetrics" else "")
-    return Page("".join((*lines, end)).encode(), len(texts), plan.duplicates)
+    lines.append(end)
+    return Page("".join(lines).encode(), len(texts), plan.duplicates)
+
+
+def _texts(plan: _Plan, values: Sequence[Values]) -> Work[list[str]]:
+    """The number of each line. Most are what they were on the last page of these layouts."""
+    numbers = np.concatenate(values)[plan.rows] if values else np.empty(0)
+    texts, changed = plan.last.texts.copy(), plan.last.changed(numbers)
+    if len(texts) != len(numbers):
+        texts = [""] * len(numbers)
+    for start in range(0, len(changed), _A_SLICE):
+        if start:
+            yield
+        part = changed[start : start + _A_SLICE]
+        for line, number in zip(part.tolist(), numbers[part].tolist(), strict=True):
+            texts[line] = number_text(number)
+    if len(texts) <= _MOST_TEXTS:
+        plan.last.numbers, plan.last.texts = numbers, texts.copy()
+    return texts
 
 
 def number_text(value: float) -> str:

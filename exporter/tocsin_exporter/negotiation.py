@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from tocsin_exporter.threads import Threads
@@ -47,6 +48,7 @@ _WRITTEN = {
 }
 
 
+@lru_cache(8)  # a scraper says the same each time
 def negotiate(accept: str) -> NegotiatedFormat:
     """The format of the highest q that we write, the first of equals; text where none fits.
 
@@ -78,6 +80,7 @@ def negotiate_names(accept: str) -> NegotiatedNames:
     return NegotiatedNames(escaping or "underscores", content_type)
 
 
+@lru_cache(8)
 def accepts_gzip(accept_encoding: str) -> bool:
     """gzip by name, or by `*` when it is not named."""
     if "gzip" not in (asked := accept_encoding.lower()) and "*" not in asked:

@@ -95,7 +95,7 @@ class Scraper:
         self._exemplary = [c for c in target.collectors if isinstance(c, HasExemplars)]
         self._cheap = [c for c in target.collectors if c.name in target.cheap]
         self._refused: str = ""
-        self._version = version("tocsin")
+        self._about = labels(version=version("tocsin"), branch=_BRANCH)
         self._unread = False  # for a reason of our own: its source is neither up nor down
 
     async def round(self, at_ms: int) -> Snapshot | None:
@@ -210,7 +210,7 @@ class Scraper:
         if all(state is None for state in states):
             self.snapshot = None
             return None
-        layout, values = await self._build(list(self._samples()))
+        layout, values = await self._build(self._samples())
         self.snapshot = Snapshot(
             source=self.target.source,
             at_ms=at_ms,
@@ -234,15 +234,17 @@ class Scraper:
         rows = ((row, found.get((s.name, s.labels))) for row, s in enumerate(layout.series))
         return {row: exemplar for row, exemplar in rows if exemplar is not None}
 
-    def _samples(self) -> Iterator[Sample]:
+    def _samples(self) -> list[Sample]:
+        samples: list[Sample] = []
         for collector in self.target.collectors:
-            yield from self._read.get(collector.name, ())
+            samples += self._read.get(collector.name, ())
         if self.target.area == "host":
-            yield from self._as_node_exporter()
+            samples += self._as_node_exporter()
+        return samples
 
     def _as_node_exporter(self) -> Iterator[Sample]:
         """What is said of the exporter itself; the node mixin finds its machines by the first."""
-        yield Sample(_NODE_BUILD, 1, labels(version=self._version, branch=_BRANCH))
+        yield Sample(_NODE_BUILD, 1, self._about)
         for health in self._health.values():
             own = (("collector", health.collector),)
             yield Sample(_NODE_DURATION, health.duration_seconds, own)

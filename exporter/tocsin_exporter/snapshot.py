@@ -118,6 +118,7 @@ class LayoutMemo(Generic[K, V]):
 EMPTY = Layout(())
 _A_SLICE = 2_000  # series
 _VALUE = itemgetter(1)  # of a Sample
+_KEY = itemgetter(0, 2, 3)  # all the rest
 _Choice: TypeAlias = tuple[Layout, frozenset[str], frozenset[str]]
 _choices: LayoutMemo[_Choice, tuple[Layout, Rows]] = LayoutMemo(64)
 
@@ -248,7 +249,7 @@ class LayoutCache:
     """Turns samples into (layout, values), giving out the same `Layout` while the series stay."""
 
     def __init__(self) -> None:
-        self._keys: list[tuple[str, str, Labels]] = []
+        self._keys: list[tuple[Family, Labels, str]] = []
         self._layout = EMPTY
 
     def build(self, samples: Iterable[Sample]) -> tuple[Layout, Values]:
@@ -257,11 +258,11 @@ class LayoutCache:
 
     def steps(self, batch: Sequence[Sample]) -> Work[tuple[Layout, Values]]:
         """The same in slices, if there are many."""
-        keys: list[tuple[str, str, Labels]] = []
+        keys: list[tuple[Family, Labels, str]] = []
         for part in parts(batch, _A_SLICE):
             if keys:
                 yield
-            keys += [(s.family.name, s.suffix, s.labels) for s in part]
+            keys += map(_KEY, part)
         layout = self._layout
         if keys != self._keys:
             layout = yield from _layout(batch)

@@ -252,3 +252,29 @@ def test_series_that_an_engine_names_anew_each_round_are_let_go(filtered: bool) 
         del layout, shown
     gc.collect()
     assert [layout() is None for layout in former] == [True, True, False]
+
+
+def test_a_number_is_written_as_it_is_now_whatever_the_last_page_said() -> None:
+    first = snapshot([Sample(LOAD, 1), Sample(FAULTS, 7), Sample(BYTES, 3)])
+    numbers = [
+        ([0.0, 7.0, 3.0], ["0", "7", "3"]),
+        ([-0.0, 7.0, 4.0], ["-0", "7", "4"]),
+        ([math.nan, 8.0, 4.0], ["NaN", "8", "4"]),
+        ([math.nan, math.inf, 0.5], ["NaN", "+Inf", "0.5"]),
+    ]
+    for values, written in numbers * 2:
+        now = replace(first, values=np.array(values))
+        example = {2: Exemplar(labels(trace="a"), 1, 1000)}
+        for _ in range(2):
+            text = render([now], "text").body.decode()
+            assert [line.split()[-1] for line in text.splitlines() if line[0] != "#"] == written
+        assert b" # {" in render([replace(now, exemplars=example)], "openmetrics").body
+        assert b" # {" not in render([now], "openmetrics").body, "an example is of its page alone"
+
+
+def test_the_numbers_of_a_large_page_are_not_kept_and_are_right_all_the_same() -> None:
+    rows = [Sample(BYTES, n, labels(device=str(n))) for n in range(20_001)]
+    first = snapshot(rows)
+    for more in (0.0, 0.5):
+        lines = render([replace(first, values=first.values + more)], "text").body.split(b"\n")
+        assert float(lines[-2].split()[-1]) == 20_000 + more and len(lines) == 20_004

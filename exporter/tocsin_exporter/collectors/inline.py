@@ -36,27 +36,39 @@ class LineParser:
         self.skipped: Counter[str] = Counter({BLANK: 0, MALFORMED: 0})
         self._collector = collector
         self._last: dict[object, dict[str, Sequence[Any]]] = {}  # by function, then by line
+        self._whole: dict[object, tuple[str, Sequence[Any]]] = {}  # by function: what all made
 
-    def parse(self, content: str, parse: Callable[[str], Iterable[T]]) -> Iterator[T]:
+    def parse(self, content: str, parse: Callable[[str], Iterable[T]]) -> Iterable[T]:
         """What `parse` makes of each line; all of a line or nothing.
 
         Most lines of a kernel's file say what they said last time: a function is asked for those
-        that are new, so it must look at nothing but its line. Anything but a function (a partial)
-        is asked for each.
+        that are new, so it must look at nothing but its line, and be one for each file, made once
+        (`line_parser`). Anything but a function (a partial) is asked for each.
         """
         if not isinstance(parse, FunctionType) or len(content) > _MOST_REMEMBERED:
-            for line in self.split(content):
-                yield from self.take(line, parse)
-            return
+            return (item for line in self.split(content) for item in self.take(line, parse))
+        known, made = self._whole.get(parse, ("", ()))
+        if known == content:
+            return made
+        before = self.skipped.total()
+        made = tuple(self.parse_each(_lines(content), parse))
+        all_said = self.skipped.total() == before  # what is left out is counted each time
+        self._whole[parse] = (content if all_said else "", made if all_said else ())
+        return made
+
+    def parse_each(self, lines: Iterable[str], parse: Callable[[str], Iterable[T]]) -> list[T]:
+        """The same for lines, or what else stands in their place."""
         last, parsed = self._last.get(parse, {}), {}
-        for line in _lines(content):
+        found: list[T] = []
+        for line in lines:
             made = last.get(line)
             if made is None:
                 made = self._first(line, parse)
             if made is not None:
                 parsed[line] = made
-                yield from made
+                found += made
         self._last[parse] = parsed
+        return found
 
     def _first(self, line: str, parse: Callable[[str], Iterable[T]]) -> Sequence[T] | None:
         """None for what was left out: that is said, and counted, each time."""
@@ -87,6 +99,15 @@ class LineParser:
             shown = {"collector": self._collector, "line": ascii(line[:_SHOWN])}
             log.warning("%s line skipped; further ones are only counted", reason, extra=shown)
         self.skipped[reason] += 1
+
+
+def line_parser(parse: Callable[..., Iterable[T]], *before: object) -> Callable[[str], Iterable[T]]:
+    """`parse` with `before` ahead of the line, as a function whose lines are remembered."""
+
+    def parse_line(line: str) -> Iterable[T]:
+        return parse(*before, line)
+
+    return parse_line
 
 
 def _lines(content: str) -> list[str]:

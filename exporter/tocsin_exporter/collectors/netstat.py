@@ -3,12 +3,12 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from tocsin_exporter.catalogue.network import NETSTAT
 from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.inline import FileCollector, LineParser, number, text
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, line_parser, number, text
 from tocsin_exporter.snapshot import Family, Sample
 
 # node_exporter's default selection, of names that a metric may have.
@@ -26,25 +26,27 @@ def netstat(host: Host) -> FileCollector:
     net = str(host.proc / "net")
     given = host.settings.patterns.get("netstat.fields")
     wanted = _USUAL if given is None else re.compile(given)
-    return FileCollector("netstat", partial(_read, net, wanted), Unavailable)
+    ext, basic = line_parser(parse_pair, wanted), line_parser(parse_pair, wanted)
+    v6 = line_parser(parse6, wanted)
+
+    def read(lines: LineParser) -> Iterator[Sample]:
+        yield from lines.parse_each(pairs(text(f"{net}/netstat"), lines), ext)
+        yield from lines.parse_each(pairs(text(f"{net}/snmp"), lines), basic)
+        with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
+            yield from lines.parse(text(f"{net}/snmp6"), v6)
+
+    return FileCollector("netstat", read, Unavailable)
 
 
-def _read(net: str, wanted: re.Pattern[str], lines: LineParser) -> Iterator[Sample]:
-    yield from parse(text(f"{net}/netstat"), lines, wanted)
-    yield from parse(text(f"{net}/snmp"), lines, wanted)
-    with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
-        yield from lines.parse(text(f"{net}/snmp6"), partial(parse6, wanted))
-
-
-def parse(content: str, lines: LineParser, wanted: re.Pattern[str] = _USUAL) -> Iterator[Sample]:
-    """Pairs of lines: `Tcp: ActiveOpens InSegs`, then `Tcp: 26 7808`.
+def pairs(content: str, lines: LineParser) -> Iterator[str]:
+    """Two lines together: `Tcp: ActiveOpens InSegs`, LF, `Tcp: 26 7808`.
 
     A line without its other half is skipped, and the pairs after it are read all the same.
     """
     heading = ""
     for line in lines.split(content):
         if heading.partition(":")[0] == line.partition(":")[0]:
-            yield from lines.take(line, partial(parse_pair, wanted, heading))
+            yield f"{heading}\n{line}"
             heading = ""
             continue
         if heading:
@@ -54,7 +56,8 @@ def parse(content: str, lines: LineParser, wanted: re.Pattern[str] = _USUAL) -> 
         lines.skip(heading)
 
 
-def parse_pair(wanted: re.Pattern[str], heading: str, numbers: str) -> Iterator[Sample]:
+def parse_pair(wanted: re.Pattern[str], pair: str) -> Iterator[Sample]:
+    heading, _, numbers = pair.partition("\n")
     names, fields = _columns(wanted, heading)
     _, *values = numbers.split()
     if len(values) < names:

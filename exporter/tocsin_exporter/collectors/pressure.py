@@ -1,12 +1,12 @@
 """Pressure stall information: /proc/pressure/*."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from tocsin_exporter.catalogue import HOST
 from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.inline import FileCollector, LineParser, count, text
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, count, line_parser, text
 from tocsin_exporter.snapshot import Sample
 
 # "some" is waiting, "full" is stalled. The CPU has no useful "full", IRQ no "some".
@@ -23,20 +23,25 @@ _RESOURCES = ("cpu", "io", "memory", "irq")
 
 
 def pressure(host: Host) -> FileCollector:
-    paths = {resource: str(host.proc / "pressure" / resource) for resource in _RESOURCES}
-    return FileCollector("pressure", partial(_read, paths))
+    files = {
+        str(host.proc / "pressure" / resource): line_parser(parse, resource)
+        for resource in _RESOURCES
+    }
+    return FileCollector("pressure", partial(_read, files))
 
 
-def _read(paths: Mapping[str, str], lines: LineParser) -> list[Sample]:
+def _read(
+    files: Mapping[str, Callable[[str], Iterable[Sample]]], lines: LineParser
+) -> list[Sample]:
     samples: list[Sample] = []
     read = False
-    for resource, path in paths.items():
+    for path, read_line in files.items():
         try:
             content = text(path)
         except OSError:  # this kernel lacks it, or was started with psi=0
             continue
         read = True
-        samples += lines.parse(content, partial(parse, resource))
+        samples += lines.parse(content, read_line)
     if not read:
         raise Unavailable("pressure stall information is off: start the kernel with psi=1")
     return samples

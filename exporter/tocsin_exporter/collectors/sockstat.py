@@ -6,14 +6,13 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from functools import partial
 from resource import getpagesize
 
 from tocsin_exporter.catalogue import NETWORK
 from tocsin_exporter.catalogue.network import SOCKSTAT
 from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.inline import FileCollector, LineParser, number, text
+from tocsin_exporter.collectors.inline import FileCollector, LineParser, line_parser, number, text
 from tocsin_exporter.snapshot import Sample
 
 _USED = NETWORK["node_sockstat_sockets_used"]
@@ -22,17 +21,18 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 
 def sockstat(host: Host) -> FileCollector:
     net = str(host.proc / "net")
-    return FileCollector("sockstat", partial(_read, net), Unavailable)
+    page_bytes = getpagesize()
+    v4, v6 = line_parser(parse, page_bytes), line_parser(parse, page_bytes)
+
+    def read(lines: LineParser) -> Iterator[Sample]:
+        yield from lines.parse(text(f"{net}/sockstat"), v4)
+        with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
+            yield from lines.parse(text(f"{net}/sockstat6"), v6)
+
+    return FileCollector("sockstat", read, Unavailable)
 
 
-def _read(net: str, lines: LineParser) -> Iterator[Sample]:
-    read = partial(parse, page_bytes=getpagesize())
-    yield from lines.parse(text(f"{net}/sockstat"), read)
-    with contextlib.suppress(FileNotFoundError):  # where IPv6 is off
-        yield from lines.parse(text(f"{net}/sockstat6"), read)
-
-
-def parse(line: str, page_bytes: int) -> Iterator[Sample]:
+def parse(page_bytes: int, line: str) -> Iterator[Sample]:
     """Lines such as `TCP: inuse 1 orphan 0 tw 1 alloc 1 mem 44`; `mem` is in pages."""
     protocol, first, *words = line.split()
     if not (_NAME.fullmatch(first) and _NAME.fullmatch(protocol.removesuffix(":")) and words):

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 
 from tocsin_exporter.catalogue.host import VMSTAT
 from tocsin_exporter.collectors.collector import Unavailable
 from tocsin_exporter.collectors.host import Host
-from tocsin_exporter.collectors.inline import FileCollector, number, text
+from tocsin_exporter.collectors.inline import FileCollector, line_parser, number, text
 from tocsin_exporter.snapshot import Sample
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
@@ -15,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 def vmstat(host: Host) -> FileCollector:
     path = str(host.proc / "vmstat")
-    read = partial(parse, host.settings.pattern("vmstat.fields"))
+    read = line_parser(parse, host.settings.pattern("vmstat.fields"))
     return FileCollector("vmstat", lambda lines: lines.parse(text(path), read), Unavailable)
 
 

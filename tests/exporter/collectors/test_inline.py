@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from tocsin_exporter.collectors.collector import CollectorError, Unavailable
-from tocsin_exporter.collectors.inline import BLANK, MALFORMED, InlineCollector, LineParser, text
+from tocsin_exporter.collectors.inline import (
+    BLANK,
+    MALFORMED,
+    InlineCollector,
+    LineParser,
+    line_parser,
+    text,
+)
 from tocsin_exporter.snapshot import Family, Sample
 
 ONE = Family("one", "gauge", "One.")
@@ -65,6 +72,8 @@ def test_a_function_is_asked_for_the_lines_that_are_new_and_anything_else_for_ea
     assert list(lines.parse("b\nbad\nnothing\n\na\nc", parse)) == ["B", "A", "C"]
     assert asked == ["a", "nothing", "bad", "b", "bad", "c"]
     assert lines.skipped == {MALFORMED: 2, BLANK: 2}, "what is left out is counted each time"
+    list(lines.parse("b\nbad\nnothing\n\na\nc", parse))
+    assert lines.skipped == {MALFORMED: 3, BLANK: 3} and asked.pop() == "bad"
     assert list(lines.parse("c\n", parse)) == ["C"] and asked[6:] == []
     assert list(lines.parse("a\n", parse)) == ["A"] and asked[6:] == ["a"], "the last time alone"
     for _ in range(2):
@@ -74,3 +83,19 @@ def test_a_function_is_asked_for_the_lines_that_are_new_and_anything_else_for_ea
     for _ in range(2):
         assert list(lines.parse(long, parse)) == [long.upper()]
     assert asked[9:] == [long, long], "a table of that size is not kept"
+
+
+def test_lines_of_a_function_with_what_stands_before_them_are_remembered() -> None:
+    asked: list[str] = []
+
+    def parse(before: str, line: str) -> list[str]:
+        asked.append(line)
+        return [before + line]
+
+    lines, first, second = LineParser("test"), line_parser(parse, "1"), line_parser(parse, "2")
+    for _ in range(2):
+        assert list(lines.parse("a\nb\n", first)) == ["1a", "1b"]
+        assert list(lines.parse("b\n", second)) == ["2b"], "each remembers its own file"
+    assert asked == ["a", "b", "b"]
+    assert list(lines.parse("a\nc\n", first)) == ["1a", "1c"] and asked[3:] == ["c"]
+    assert list(lines.parse("", first)) == [], "an empty file says nothing"

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from support.site import only, recorded_site, table
 from tocsin_exporter.collector_settings import CollectorSettings
-from tocsin_exporter.collectors.inline import LineParser
-from tocsin_exporter.collectors.netstat import netstat, parse
+from tocsin_exporter.collectors.inline import FileCollector
+from tocsin_exporter.collectors.netstat import netstat
 
 
 async def test_the_selected_fields_of_three_files() -> None:
@@ -30,10 +32,31 @@ async def test_the_selected_fields_of_three_files() -> None:
         ("Tcp: InSegs\nTcp: 3\nUdp: InErrors\nUd", 2),  # cut off
     ],
 )
-def test_pairs_are_found_again_after_an_odd_line(said: str, skipped: int) -> None:
-    lines = LineParser("netstat")
-    assert table(parse(said, lines)) == {("node_netstat_Tcp_InSegs", ()): 3}
-    assert lines.skipped["malformed"] == skipped
+async def test_pairs_are_found_again_after_an_odd_line(
+    said: str, skipped: int, tmp_path: Path
+) -> None:
+    collector = _of(tmp_path, snmp=said)
+    for times in (1, 2):
+        assert table(await collector.collect()) == {("node_netstat_Tcp_InSegs", ()): 3}
+        assert collector.lines.skipped["malformed"] == skipped * times
+
+
+async def test_a_pair_that_says_something_else_is_read_anew(tmp_path: Path) -> None:
+    pair = "Tcp: InSegs OutSegs\nTcp: 3 {}\n"
+    collector = _of(tmp_path, snmp=pair.format(4), netstat=pair.format(4).replace("Tcp", "Udp"))
+    assert only(table(await collector.collect()), "node_netstat_Tcp_OutSegs") == 4
+    (tmp_path / "proc/net/snmp").write_text(pair.format(5))
+    assert only(table(await collector.collect()), "node_netstat_Tcp_OutSegs") == 5
+    (tmp_path / "proc/net/snmp").write_text(pair.replace("In", "").replace("Out", "In").format(6))
+    assert table(await collector.collect()) == {("node_netstat_Tcp_InSegs", ()): 6}, "other columns"
+
+
+def _of(tmp_path: Path, **files: str) -> FileCollector:
+    net = tmp_path / "proc/net"
+    net.mkdir(parents=True)
+    for name in ("netstat", "snmp"):
+        (net / name).write_text(files.get(name, ""))
+    return netstat(recorded_site(tmp_path))
 
 
 async def test_other_fields_are_chosen_by_a_pattern() -> None:

@@ -11,6 +11,6 @@ async def test_both_families_of_addresses() -> None:
 
 
 def test_memory_is_counted_in_pages() -> None:
-    rows = table(parse("TCP: inuse 1 mem 44", page_bytes=4096))
+    rows = table(parse(4096, "TCP: inuse 1 mem 44"))
     assert only(rows, "node_sockstat_TCP_mem") == 44
     assert only(rows, "node_sockstat_TCP_mem_bytes") == 44 * 4096
