@@ -4,6 +4,7 @@ Whoever finds an engine on the proxy's port finds the engine behind it there, a 
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from tocsin_exporter.listen import joined
 
 IDENTITY_PATH = "/.well-known/tocsin-proxy"
 _MOST_BYTES = 4096
+_FORWARDED = {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -37,6 +39,12 @@ def is_loopback(address: str) -> bool:
         return ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def asked_here(address: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request comes from a program of this machine, and not through a reverse proxy on
+    it, whose callers are anywhere."""
+    return is_loopback(address) and not any(name.lower() in _FORWARDED for name, _ in headers)
 
 
 def identity_answer(upstream: str, metrics: str, keep: bool) -> bytes:

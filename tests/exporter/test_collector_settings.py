@@ -1,8 +1,11 @@
 """Which names a collector reads, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 
-from tocsin_exporter.collector_settings import CollectorSettings, InvalidSetting
+from tocsin_exporter.collector_settings import CollectorSettings, HostView, InvalidSetting
+from tocsin_exporter.collectors.host import host_of
 
 
 def test_an_include_takes_the_place_of_the_usual_exclude() -> None:
@@ -37,4 +40,13 @@ def test_collectors_are_on_by_default_as_node_exporters_are() -> None:
     none = CollectorSettings(collectors={"tcpstat": True}, disable_defaults=True)
     assert [none.enabled(name) for name in ("arp", "cpu", "tcpstat", "gpu")] == [
         *(False, False, True, True)
+    ]
+
+
+def test_a_view_of_a_machine_that_is_not_there_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host_of(HostView(procfs=tmp_path, sysfs=tmp_path / "gone", rootfs=tmp_path), lambda: 0.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "--path.sysfs is no directory: nothing of it is read"
     ]

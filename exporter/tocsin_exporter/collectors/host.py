@@ -1,5 +1,6 @@
 """Where collectors look: every path, call and clock that they need from outside."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from tocsin_exporter.collector_settings import CollectorSettings, HostView
 from tocsin_exporter.collectors.program import Matcher, by_start
 from tocsin_exporter.engine_targets import EngineTargets
 from tocsin_exporter.simulation.machine import Machine
+
+log = logging.getLogger(__name__)
 
 # What was started, from its beginning: the executable or the script, without its directory, and its
 # arguments. Narrow on purpose: what only names vLLM would hide that vLLM has died.
@@ -56,7 +59,14 @@ class Host:
 
 
 def host_of(view: HostView, now: Callable[[], float], **more: Any) -> Host:
-    """The machine of that view; `now` gives Unix seconds, `more` are other fields."""
+    """The machine of that view; `now` gives Unix seconds, `more` are other fields.
+
+    What is not there is said: each collector below it has nothing to read, which is no failure.
+    """
+    for flag, path in (("procfs", view.procfs), ("sysfs", view.sysfs), ("rootfs", view.rootfs)):
+        if not os.path.isdir(path):  # which is no error where it may not be looked at
+            said = {"path": str(path)}
+            log.warning("--path.%s is no directory: nothing of it is read", flag, extra=said)
     return Host(
         now=now,
         proc=view.procfs,

@@ -15,7 +15,7 @@ from tocsin_exporter.proxy.metrics import CANCELLED, ERROR, REJECTED, SUCCESS, T
 from tocsin_exporter.proxy.slots import SlotLimits, Slots
 from tocsin_exporter.proxy.upload import ReadAhead, Upload, next_piece
 from tocsin_exporter.proxy.upstream import Headers, Upstream, UpstreamConnection, UpstreamFault
-from tocsin_exporter.proxy_identity import IDENTITY_PATH, identity_answer, is_loopback
+from tocsin_exporter.proxy_identity import IDENTITY_PATH, asked_here, identity_answer
 from tocsin_exporter.relative_redirects import Receive, Scope, Send
 from tocsin_exporter.snapshot import Sample
 
@@ -94,7 +94,7 @@ class ProxyApp:
         client: ClientConnection = scope[SCOPE_KEY]
         if client.transport.is_closing():  # it has gone before its turn came
             return
-        if scope["path"] == IDENTITY_PATH and is_loopback(client.address):
+        if scope["path"] == IDENTITY_PATH and asked_here(client.address, client.raw_headers):
             client.write(identity_answer(self.upstream.address.url, self.metrics_url, client.keeps))
             client.answered(client.keeps)
             return

@@ -246,6 +246,9 @@ async def test_the_proxy_says_itself_what_it_is() -> None:
             "metrics": "http://127.0.0.1:4914",
         }
         assert proxy.engine.requests == []
+        for header in ("X-Forwarded-For", "forwarded"):
+            through = await proxy.client.get(IDENTITY_PATH, headers={header: "for=192.0.2.1"})
+            assert through.status_code == 401, "another proxy's callers are anywhere"
     assert metrics_url("0.0.0.0", 1) == "http://127.0.0.1:1"
     assert metrics_url("10.1.2.3", 1) == "http://10.1.2.3:1"
     assert is_loopback("127.0.0.2") and is_loopback("::1")
