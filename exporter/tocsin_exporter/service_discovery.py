@@ -121,9 +121,12 @@ class FileTargets:
     def look(self) -> None:
         """May wait for the disk; raises nothing."""
         paths = {path for pattern in self._config.files for path in glob.glob(pattern)}
-        for path in set(self._groups) - paths:  # Prometheus drops the targets of a removed file too
-            del self._groups[path]
-            self._stamps.pop(path, None)
+        for path in set(self._groups) - paths:
+            if _is_gone(path):  # Prometheus drops the targets of a removed file too
+                del self._groups[path]
+                self._stamps.pop(path, None)
+            else:  # its directory cannot be listed: reading it says why
+                paths.add(path)
         for path in sorted(paths):
             self._read(path)
 
@@ -141,6 +144,16 @@ class FileTargets:
             return
         self._stamps[path] = stamp
         self._troubles.pop(path, None)
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class DnsTargets:

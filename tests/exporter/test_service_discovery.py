@@ -224,3 +224,21 @@ async def test_records_of_a_real_name_server() -> None:
     with pytest.raises(OSError, match="one.test. A: "):
         resolver.lifetime = 0.2
         await dns_records("one.test.", "A", resolver)
+
+
+def test_a_directory_that_cannot_be_entered_ends_no_watch_and_one_that_is_gone_does(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "found"
+    folder.mkdir()
+    (folder / "a.json").write_text('[{"targets": ["a:1"]}]')
+    files = FileTargets(FileDiscovery((f"{folder}/*.json",)))
+    files.look()
+    known = files.groups
+    folder.rename(tmp_path / "aside")
+    folder.symlink_to(folder)  # to enter it fails, for root as well
+    files.look()
+    assert files.groups == known != []
+    folder.unlink()
+    files.look()
+    assert files.groups == []
