@@ -212,7 +212,7 @@ def _table(path: Path, lines: LineParser) -> Mapping[str, float]:
         key, value = line.split()[:2]
         yield key, count(value)
 
-    return dict(lines.parse(_said(path), pair))
+    return dict(lines.parse(_said(path), partial(pair)))
 
 
 def _cpu(stat: Mapping[str, float], of: Labels) -> Iterator[Sample]:
@@ -236,7 +236,7 @@ def _quota(path: Path, of: Labels, lines: LineParser) -> Iterator[Sample]:
         if quota != "max":
             yield Sample(_QUOTA, count(quota), of)
 
-    yield from lines.parse(_said(path), parse)
+    yield from lines.parse(_said(path), partial(parse))  # of this group alone: not remembered
 
 
 def _memory(group: Path, of: Labels, lines: LineParser) -> Iterator[Sample]:
@@ -275,4 +275,4 @@ def _pressure(group: Path, of_what: str, of: Labels, lines: LineParser) -> Itera
         if family is not None:
             yield Sample(family, count(total) / _MICROSECONDS, of)
 
-    yield from lines.parse(_said(group / f"{of_what}.pressure"), parse)
+    yield from lines.parse(_said(group / f"{of_what}.pressure"), partial(parse))

@@ -19,6 +19,7 @@ T = TypeVar("T")
 BLANK, MALFORMED = "blank", "malformed"
 _MOST = 65536
 _MOST_REMEMBERED = 65536  # characters of a file whose lines are kept
+_MOST_FUNCTIONS = 32  # whose lines are kept
 _MOST_BYTES = 64 * 2**20  # of one file: a table of a million mounts has less
 _SHOWN = 120  # characters of a skipped line that the log shows
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", re.ASCII)
@@ -67,6 +68,9 @@ class LineParser:
             if made is not None:
                 parsed[line] = made
                 found += made
+        if parse not in self._last and len(self._last) >= _MOST_FUNCTIONS:
+            self._last.clear()  # they are made for each reading: none comes again
+            self._whole.clear()
         self._last[parse] = parsed
         return found
 

@@ -1,4 +1,6 @@
+import gc
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -99,3 +101,17 @@ def test_lines_of_a_function_with_what_stands_before_them_are_remembered() -> No
     assert asked == ["a", "b", "b"]
     assert list(lines.parse("a\nc\n", first)) == ["1a", "1c"] and asked[3:] == ["c"]
     assert list(lines.parse("", first)) == [], "an empty file says nothing"
+
+
+def test_functions_that_are_made_for_each_reading_are_let_go() -> None:
+    def parse(before: str, line: str) -> list[str]:
+        return [before + line]
+
+    lines, made = LineParser("test"), list[weakref.ref[object]]()
+    for number in range(200):
+        new = line_parser(parse, str(number))
+        made.append(weakref.ref(new))
+        assert list(lines.parse("a", new)) == [f"{number}a"]
+    del new
+    gc.collect()
+    assert sum(each() is not None for each in made) <= 32
