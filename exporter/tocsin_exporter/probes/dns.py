@@ -99,6 +99,7 @@ async def _over_udp(
             if answer[:2] == wire[:2]:
                 _phase("request", asked, found)
                 return answer
+            await asyncio.sleep(0)  # a packet that waits already is read without a pause
 
 
 def _phase(name: str, since: float, found: Findings) -> float:

@@ -30,7 +30,7 @@ _USERS_WORDS = re2.compile(f"(?i){_WROTE}|{_SAID}")
 
 _SECRET_NAMES = (
     r"(?:[\w-]{0,30}[_-])?(?:api[_-]?key|apikey|access[_-]?key|secret|password|passwd|pwd|token|"
-    r"credentials?|private[_-]?key|signature|sign|auth)"
+    r"credentials?|private[_-]?key|signature|sign|sig|auth|passphrase|session[_-]?id|(?<=[_-])pass)"
 )
 _MASKS = (
     # The request line of an access log: whatever follows the ? may be anything.
