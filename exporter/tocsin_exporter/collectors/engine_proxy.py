@@ -5,6 +5,7 @@ and the proxy's until then, so that no request counts twice under one target.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from tocsin_exporter.engine_access import EngineAccess, EngineClient, place
 from tocsin_exporter.http import BadAnswer, httpx
 from tocsin_exporter.slices import in_slices
 from tocsin_exporter.snapshot import Exemplar, Sample, SeriesKey, labels
+
+log = logging.getLogger(__name__)
 
 _MOST_BYTES = 4 << 20
 _OWN = 'tocsin_proxy_engine_connections{target="'  # says whose proxy it is, whatever it has counted
@@ -38,6 +41,7 @@ class ProxyReader:
         self._client = EngineClient(replace(access, headers=headers), transport)
         self._translator = Translator(TOCSIN, target, families)
         self._windows = EngineWindows(families)
+        self._up = True
         self._of_engine = set[str]()  # families that the engine has said
 
     async def read(self, deadline_seconds: float) -> list[Sample] | None:
@@ -64,10 +68,21 @@ class ProxyReader:
             more += [
                 s for s in self._windows.read(more, at) if s.family.name not in self._of_engine
             ]
+        self._note(measured is not None)
         family = self._families["llm_engine_proxy_up"]
         return [
             *own, *more, Sample(family, float(measured is not None), labels(target=self._target))
         ]  # fmt: skip
+
+    def _note(self, is_up: bool) -> None:
+        if is_up != self._up:
+            said = (
+                "the proxy's metrics are read again" if is_up else "cannot read the proxy's metrics"
+            )
+            log.log(
+                logging.INFO if is_up else logging.WARNING, said, extra={"target": self._target}
+            )
+        self._up = is_up
 
     @property
     def exemplars(self) -> dict[SeriesKey, Exemplar]:

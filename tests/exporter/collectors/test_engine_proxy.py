@@ -95,10 +95,13 @@ async def test_an_engine_that_is_down_leaves_what_its_proxy_counts() -> None:
     "page",
     [(500, "gone"), (200, "<html>"), (200, measured("127.0.0.1:1")), (200, "x" * (5 << 20))],
 )
-async def test_a_proxy_that_cannot_be_read_costs_itself(page: tuple[int, str]) -> None:
+async def test_a_proxy_that_cannot_be_read_costs_itself(
+    page: tuple[int, str], caplog: pytest.LogCaptureFixture
+) -> None:
     """Also one before another engine."""
     samples = await collected({"/metrics": (200, LLAMACPP)}, {"/metrics": page})
     assert value(samples, "llm_engine_proxy_up") == 0
+    assert caplog.messages.count("cannot read the proxy's metrics") == 1
     assert value(samples, "llm_engine_up") == 1
     assert value(samples, "llm_prompt_tokens_total") == 7
     assert not any(s.family.name == "llm_requests_total" for s in samples)
