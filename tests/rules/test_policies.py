@@ -13,8 +13,8 @@ TRIED = ("nobody answers", "acknowledged at 14:59", "silenced for two hours", "k
 
 
 def test_every_severity_has_them() -> None:
-    assert [path.name for path in TESTS] == [f"{one.lower()}.test.yml" for one in Severity]
-    for path in TESTS:
+    for severity in Severity:
+        path = TESTS[0].with_name(f"{severity.lower()}.test.yml")
         text = path.read_text("utf-8")
         assert [words for words in TRIED if words not in text] == []
         assert "fails: {status" in text
