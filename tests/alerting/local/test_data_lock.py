@@ -82,8 +82,11 @@ def test_the_same_number_on_another_disk_is_another_directory(tmp_path: Path) ->
 STRANGER = """
 import fcntl, os, sys, time
 fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
-if sys.argv[2:] and (child := os.fork()):
+first = os.getpid()
+if sys.argv[2:] and os.fork():
     os._exit(0)  # the lock lives on in the child
+while sys.argv[2:] and os.getppid() == first:
+    time.sleep(0.001)
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
