@@ -176,10 +176,11 @@ def _rules(groups: Sequence[GroupState], now_ms: int) -> dict[str, Any]:
     late, last_ms = [], None
     for group in groups:
         allowed_ms = max(_LEAST_MS, MISSED_INTERVALS * group.interval_ms)
-        if group.evaluated_ms is None or now_ms - group.evaluated_ms > allowed_ms:
+        at_ms = group.evaluated_ms
+        if now_ms - (group.loaded_ms if at_ms is None else at_ms) > allowed_ms:
             late.append(f"{group.group.file};{group.group.name}")
-        elif last_ms is None or group.evaluated_ms > last_ms:
-            last_ms = group.evaluated_ms
+        elif at_ms is not None and (last_ms is None or at_ms > last_ms):
+            last_ms = at_ms
     rules = [rule for group in groups for rule in group.rules]
     failing = sorted({rule.rule.name for rule in rules if rule.health is RuleHealth.ERR})
     return {

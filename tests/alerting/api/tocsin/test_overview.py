@@ -95,6 +95,16 @@ async def test_without_data_nobody_knows_and_nothing_is_green(lost: str) -> None
     assert data["sentence"].startswith("Unknown: no ")
 
 
+async def test_a_group_whose_first_slot_has_not_come_is_not_late() -> None:
+    """One of five minutes has it five minutes after the start."""
+    one = await seen()
+    (before,) = one.groups
+    one.groups = [before, replace(before, evaluated_ms=None)]
+    assert (await one.ask())["findings"] == []
+    one.groups[1].loaded_ms = one.at.now - MINUTE
+    assert "rule groups that are late" in (await one.ask())["sentence"]
+
+
 async def test_the_worst_comes_first_and_says_who_has_it() -> None:
     one = await seen()
     at = one.at
