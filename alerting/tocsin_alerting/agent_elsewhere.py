@@ -392,7 +392,7 @@ async def _made(
         for section in sections:
             kept = next((one for other, one in known if other == section), None)
             made.append(kept or make(section))
-    except BaseException:
+    except BaseException:  # why: whatever happens, what was made has threads, which must end
         await _close(made, [one for _, one in known])
         raise
     return made
@@ -450,7 +450,7 @@ class Elsewhere:
         forwarders = await self.alertmanagers.prepare(config)
         try:
             senders = await self.remote_writers.prepare(config)
-        except BaseException:
+        except BaseException:  # why: whatever happens, nobody else would end these
             await self.alertmanagers.discard(forwarders)
             raise
         return forwarders, senders

@@ -127,6 +127,7 @@ async def test_targets_are_written_down_once_the_disk_takes_them(
     data.unlink()
     await until((data / "targets.json").exists, 20)
     following.cancel()
+    assert json.loads((data / "targets.json").read_text())["jobs"] == {}
 
 
 class EndingStore(Store):

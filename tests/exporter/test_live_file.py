@@ -88,3 +88,4 @@ async def test_it_is_looked_at_each_second(tmp_path: Path) -> None:
         while live() == 1:
             await asyncio.sleep(0.05)
     following.cancel()
+    assert live() == 22

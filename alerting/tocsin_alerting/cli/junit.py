@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from tocsin_alerting.cli.junit_suite import JUnitSuite
+from tocsin_alerting.incident_test.file_run import JUnitSuite
 
 if TYPE_CHECKING:
     from tocsin_alerting.incident_test.file_run import CaseOutcome

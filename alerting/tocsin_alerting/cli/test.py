@@ -14,9 +14,8 @@ from tocsin_alerting.cli.client import FAILED
 from tocsin_alerting.cli.output import count
 
 if TYPE_CHECKING:
-    from tocsin_alerting.cli.junit_suite import JUnitSuite
     from tocsin_alerting.config.config import Config
-    from tocsin_alerting.incident_test.file_run import FileOutcome, RunOptions
+    from tocsin_alerting.incident_test.file_run import FileOutcome, JUnitSuite, RunOptions
     from tocsin_alerting.promql.parser.signatures import Semantics
     from tocsin_alerting.rules.rule import FilePosition
     from tocsin_alerting.rules.rule_file import RuleFileCache
@@ -148,7 +147,7 @@ def _reported(tested: "Sequence[JUnitSuite]", junit: Path | None) -> bool:
 
 def _tested(path: str, options: "RunOptions", rule_files: "RuleFileCache") -> "JUnitSuite":
     """Prints what promtool would, where it would. A broken file fails, and the next one is run."""
-    from tocsin_alerting.cli.junit_suite import JUnitSuite
+    from tocsin_alerting.incident_test.file_run import JUnitSuite
     from tocsin_exporter.clock import Clock
 
     clock = Clock()

@@ -91,7 +91,7 @@ def _rcode(text: str) -> str:
 
     try:
         return dns.rcode.to_text(dns.rcode.from_text(text))
-    except Exception:
+    except Exception:  # why: the library has several, and all mean the same
         raise ValueError(f'there is no rcode "{text}"') from None
 
 

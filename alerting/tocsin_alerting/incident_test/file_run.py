@@ -54,6 +54,15 @@ class FileOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class JUnitSuite:
+    """A file, what came of it, and when its tests began, in Unix seconds."""
+
+    path: str
+    outcome: FileOutcome
+    began_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """Which tests are run, and what is told of them. `seconds` is a monotonic clock; `debug` takes
     what promtool tells of each test, a text at a time."""

@@ -111,7 +111,7 @@ def open_pinger(address: Address, probe: IcmpProbe) -> Pinger:
             continue
         try:
             _configure(opened, probe)
-        except BaseException:
+        except BaseException:  # why: whatever happens, the descriptor is not left open
             opened.close()
             raise
         payload = _PAYLOAD.ljust(probe.payload_size, b"\0")[: probe.payload_size or None]

@@ -94,7 +94,7 @@ class TailedFile:
             self._exhausted = (-1, 0)
 
     def read(self, budget: LineBudget) -> Sequence[bytes]:
-        """The next whole lines, without their ends; none for now where there is none.
+        """The next whole lines, without their line ends; () while no line is whole yet.
 
         Raises Truncated, OSError.
         """

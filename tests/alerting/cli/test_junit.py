@@ -7,8 +7,7 @@ import pytest
 
 from support.command_line import alertctl
 from tocsin_alerting.cli.junit import junit_xml
-from tocsin_alerting.cli.junit_suite import JUnitSuite
-from tocsin_alerting.incident_test.file_run import CaseOutcome, FileOutcome
+from tocsin_alerting.incident_test.file_run import CaseOutcome, FileOutcome, JUnitSuite
 
 # As Ant's schema has them (JUnit.xsd), which allows no others; all are required.
 SUITE = {"name", "package", "id", "timestamp", "hostname", "tests", "failures", "errors", "time"}
